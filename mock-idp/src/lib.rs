@@ -1,0 +1,1 @@
+//! A mock identity provider that rotates its signing keys on a schedule and breaks its JWKS endpoint on demand.
