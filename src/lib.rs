@@ -8,8 +8,18 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod cache;
 mod key;
+mod policy;
 mod time;
 
+pub use cache::{
+    Answer, Deadline, Decision, Event, FetchFailure, FetchId, Freshness, KeyCache, KeyEntry, KeySet, Keys,
+    Published, Response, Standing, Wake,
+};
 pub use key::{Algorithm, Class, KeyVersion, Kid};
+pub use policy::{
+    Coalescing, LimiterAnchor, LimiterKind, LimiterScope, OnEmptySet, OnFetchError, OnMiss, OnMissingKid,
+    Parse, Policy, PolicyError, Store, TtlSource,
+};
 pub use time::{Span, SpanError, Time, UnixTime};

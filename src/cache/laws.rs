@@ -1,0 +1,478 @@
+//! The laws of the cache, over random policies and random scripts, stated relative to the policy.
+//!
+//! The model here shares no code with the cache: it only watches what goes in and what comes out.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::key::{Algorithm, Kid};
+use crate::policy::*;
+
+const KIDS: [&str; 4] = ["a", "b", "c", "d"];
+
+type Ticket = u32;
+type Cache = KeyCache<(), Ticket>;
+
+/// One step of a script. Indices are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Op {
+    Lookup { kid: Option<usize>, algorithm: Algorithm },
+    BadSignature { kid: usize },
+    Answered { fetch: usize, keys: Vec<(usize, u64)>, unusable: usize, status: u16, freshness: Freshness },
+    Unanswered { fetch: usize },
+    NotASet { fetch: usize },
+    EarlyTimeout,
+    Wake,
+    Invalidate,
+    Preload { keys: Vec<(usize, u64)>, age: Span },
+    Pass(Span),
+}
+
+fn algorithm() -> impl Strategy<Value = Algorithm> {
+    prop_oneof![9 => Just(Algorithm::Rs256), 1 => Just(Algorithm::Es256)]
+}
+
+fn keys() -> impl Strategy<Value = Vec<(usize, u64)>> {
+    prop::collection::vec((0..KIDS.len(), 0..3_u64), 0..5)
+}
+
+/// Odd nanoseconds, so that no two deadlines fall together by accident.
+fn span(seconds: std::ops::Range<u64>) -> impl Strategy<Value = Span> {
+    (seconds, 1..1_000_u64).prop_map(|(secs, extra)| Span::from_nanos(secs * 1_000_000_000 + extra))
+}
+
+fn freshness() -> impl Strategy<Value = Freshness> {
+    (prop::option::of(span(0..60)), span(0..20), prop::bool::weighted(0.1))
+        .prop_map(|(max_age, age, no_cache)| Freshness { max_age, age, no_cache })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (prop::option::weighted(0.9, 0..KIDS.len()), algorithm())
+            .prop_map(|(kid, algorithm)| Op::Lookup { kid, algorithm }),
+        2 => (0..KIDS.len()).prop_map(|kid| Op::BadSignature { kid }),
+        6 => (any::<usize>(), keys(), prop_oneof![8 => Just(0_usize), 1 => Just(1_usize)],
+              prop_oneof![8 => Just(200_u16), 1 => Just(503_u16)], freshness())
+            .prop_map(|(fetch, keys, unusable, status, freshness)|
+                Op::Answered { fetch, keys, unusable, status, freshness }),
+        1 => any::<usize>().prop_map(|fetch| Op::Unanswered { fetch }),
+        1 => any::<usize>().prop_map(|fetch| Op::NotASet { fetch }),
+        2 => Just(Op::EarlyTimeout),
+        2 => Just(Op::Wake),
+        1 => Just(Op::Invalidate),
+        1 => (keys(), span(0..60)).prop_map(|(keys, age)| Op::Preload { keys, age }),
+        6 => span(0..20).prop_map(Op::Pass),
+    ]
+}
+
+prop_compose! {
+    fn lifetimes()(
+        store in prop_oneof![Just(Store::Set), Just(Store::PerKid)],
+        max_entries in 1..4_u32,
+        ttl in prop_oneof![8 => span(1..60), 1 => Just(Span::INFINITE)],
+        ttl_source in prop_oneof![Just(TtlSource::Fixed), Just(TtlSource::Http)],
+        ttl_jitter in prop_oneof![Just(0.0), 0.0..1.0],
+        refresh_ahead in prop_oneof![Just(Span::ZERO), span(1..30)],
+        on_fetch_error in prop_oneof![Just(OnFetchError::Fail), Just(OnFetchError::Stale)],
+        stale_for in span(0..60),
+    ) -> Policy {
+        let refresh_ahead = if refresh_ahead < ttl { refresh_ahead } else { Span::ZERO };
+        Policy {
+            store, max_entries, ttl, ttl_source, ttl_jitter, refresh_ahead, on_fetch_error, stale_for,
+            http_max: Span::from_secs(100), ..Policy::default()
+        }
+    }
+}
+
+fn on_miss() -> impl Strategy<Value = OnMiss> {
+    prop_oneof![1 => Just(OnMiss::Reject), 4 => Just(OnMiss::Refetch)]
+}
+
+prop_compose! {
+    fn policy()(
+        base in lifetimes(),
+        (on_unknown_kid, on_bad_signature) in (on_miss(), on_miss()),
+        on_missing_kid in prop_oneof![
+            Just(OnMissingKid::Reject), Just(OnMissingKid::OnlyKey), Just(OnMissingKid::ByAlg)],
+        limiter in prop_oneof![Just(LimiterKind::None), Just(LimiterKind::Cooldown), Just(LimiterKind::Window)],
+        (limiter_interval, limiter_burst) in (span(1..40), 1..4_u32),
+        limiter_anchor in prop_oneof![
+            Just(LimiterAnchor::Success), Just(LimiterAnchor::Attempt), Just(LimiterAnchor::Miss)],
+        limiter_scope in prop_oneof![Just(LimiterScope::Miss), Just(LimiterScope::All)],
+        failure_backoff in prop_oneof![Just(Span::ZERO), span(0..20)],
+        (check_status, strict, accept_empty) in any::<(bool, bool, bool)>(),
+        coalescing in prop_oneof![Just(Coalescing::None), Just(Coalescing::Kid), Just(Coalescing::Set)],
+        (max_waiters, max_fetches) in (1..5_u32, 1..4_u32),
+        fetch_timeout in span(1..20),
+    ) -> Policy {
+        let on_unknown_kid = if base.store == Store::PerKid { OnMiss::Refetch } else { on_unknown_kid };
+        Policy {
+            on_unknown_kid, on_bad_signature, on_missing_kid, limiter, limiter_interval, limiter_burst, limiter_anchor,
+            limiter_scope, failure_backoff, check_status, coalescing, max_waiters, max_fetches, fetch_timeout,
+            parse: if strict { Parse::Strict } else { Parse::Skip },
+            on_empty_set: if accept_empty { OnEmptySet::Accept } else { OnEmptySet::Fail },
+            ..base
+        }
+    }
+}
+
+fn class(kid: usize) -> Class {
+    Class { kid: Some(KIDS[kid % KIDS.len()].into()), algorithm: Algorithm::Rs256 }
+}
+
+fn every_class() -> Vec<Class> {
+    let nameless = [Algorithm::Rs256, Algorithm::Es256].map(|algorithm| Class { kid: None, algorithm });
+    (0..KIDS.len()).map(class).chain(nameless).collect()
+}
+
+fn key_set(keys: &[(usize, u64)], unusable: usize) -> Arc<KeySet<()>> {
+    let entry = |&(kid, version): &(usize, u64)| {
+        let kid = KIDS[kid % KIDS.len()];
+        Arc::new(KeyEntry {
+            kid: Some(kid.into()),
+            algorithm: Algorithm::Rs256,
+            version: KeyVersion(version),
+            key: (),
+        })
+    };
+    Arc::new(KeySet { keys: keys.iter().map(entry).collect(), unusable })
+}
+
+/// Watches one cache and fails the test when a law is broken.
+struct Watched {
+    cache: Cache,
+    policy: Policy,
+    now: Time,
+    next_ticket: Ticket,
+    /// Each open lookup, and the keys that it was tried with in vain.
+    open: BTreeMap<Ticket, (Class, Option<KeyVersion>)>,
+    in_flight: Vec<FetchId>,
+    ended: Vec<FetchId>,
+    /// When each key was last delivered by a fetch that the policy takes for a success.
+    delivered: BTreeMap<(Kid, KeyVersion), Time>,
+    deadline: Option<Deadline>,
+    started: Vec<Time>,
+    /// The last failure, unless a success came after it.
+    failed: Option<Time>,
+}
+
+impl Watched {
+    fn new(policy: Policy) -> Self {
+        let cache = KeyCache::new(policy.clone(), 7).expect("the strategy makes consistent policies");
+        Self {
+            cache,
+            policy,
+            now: Time::ZERO,
+            next_ticket: 0,
+            open: BTreeMap::new(),
+            in_flight: Vec::new(),
+            ended: Vec::new(),
+            delivered: BTreeMap::new(),
+            deadline: None,
+            started: Vec::new(),
+            failed: None,
+        }
+    }
+
+    fn handle(&mut self, event: Event<(), Ticket>) -> Result<Vec<Decision<(), Ticket>>, TestCaseError> {
+        let mut out = Vec::new();
+        self.deadline = self.cache.handle(event, self.now, &mut out);
+        for decision in &out {
+            match decision {
+                Decision::Fetch(id) => {
+                    prop_assert!(
+                        !self.in_flight.contains(id) && !self.ended.contains(id),
+                        "fetch ids are new"
+                    );
+                    self.in_flight.push(*id);
+                    self.check_held_back()?;
+                }
+                Decision::Cancel(id) => {
+                    self.failed = Some(self.now);
+                    self.land(*id)?;
+                }
+                Decision::Answer(ticket, answer) => {
+                    let asked = self.open.remove(ticket);
+                    prop_assert!(asked.is_some(), "ticket {ticket} answered twice, or never asked");
+                    self.check_served(&asked.unwrap(), answer)?;
+                }
+            }
+        }
+        prop_assert!(self.in_flight.len() <= self.policy.max_concurrent_fetches(), "fetches in flight");
+        prop_assert!(self.open.len() <= self.policy.max_waiters as usize, "waiters");
+        prop_assert!(self.open.is_empty() || !self.in_flight.is_empty(), "nobody waits for nothing");
+        prop_assert_eq!(self.deadline.is_some(), !self.in_flight.is_empty(), "every fetch has its deadline");
+        self.check_published()?;
+        Ok(out)
+    }
+
+    /// A key is served only if a fetch delivered it, and no longer ago than the policy allows.
+    fn check_served(
+        &self,
+        (class, tried): &(Class, Option<KeyVersion>),
+        answer: &Answer<()>,
+    ) -> Result<(), TestCaseError> {
+        if *answer == Answer::Shed {
+            let crowded = self.open.len() >= self.policy.max_waiters as usize;
+            let busy = self.in_flight.len() >= self.policy.max_concurrent_fetches();
+            let may_not_join = self.policy.coalescing != Coalescing::Set;
+            prop_assert!(crowded || (busy && may_not_join), "shed although there was room");
+        }
+        let Answer::Keys(keys) = answer else { return Ok(()) };
+        prop_assert_ne!(Some(keys.version()), *tried, "answered with the keys that had failed");
+        for entry in keys.iter() {
+            prop_assert_eq!(entry.algorithm, class.algorithm);
+            prop_assert!(class.kid.is_none() || class.kid == entry.kid);
+            let at = self.delivered.get(&(entry.kid.clone().unwrap(), entry.version));
+            prop_assert!(at.is_some(), "{:?} was never delivered", entry);
+            let age = self.now.since(*at.unwrap());
+            prop_assert!(age <= self.policy.max_service_age(), "{:?} served at the age of {age}", entry);
+        }
+        Ok(())
+    }
+
+    /// A fetch starts only when neither the back-off nor the limiter forbids it.
+    fn check_held_back(&mut self) -> Result<(), TestCaseError> {
+        let policy = &self.policy;
+        self.started.push(self.now);
+        prop_assert!(self.failed.is_none_or(|at| self.now >= at + policy.failure_backoff), "backing off");
+        if policy.limiter_scope == LimiterScope::Miss {
+            return Ok(());
+        }
+        let apart = match (policy.limiter, policy.limiter_anchor) {
+            (LimiterKind::Cooldown, LimiterAnchor::Attempt) => 1,
+            // Windows do not overlap, so of three in a row the first and the last are an interval apart.
+            (LimiterKind::Window, _) => 2 * policy.limiter_burst as usize,
+            _ => return Ok(()),
+        };
+        if let Some(earlier) = self.started.len().checked_sub(apart + 1) {
+            prop_assert!(
+                self.now >= self.started[earlier] + policy.limiter_interval,
+                "the limiter was closed"
+            );
+        }
+        Ok(())
+    }
+
+    /// What readers see without a lock is what the cache would say.
+    fn check_published(&self) -> Result<(), TestCaseError> {
+        let published = self.cache.publish(self.now);
+        for class in every_class() {
+            let seen =
+                published.keys(class.kid.as_ref().map(Kid::as_str), class.algorithm, self.now).cloned();
+            let said = match self.cache.standing(&class, self.now) {
+                Standing::Fixed { answer: Answer::Keys(keys), .. } => Some(keys),
+                _ => None,
+            };
+            prop_assert_eq!(seen, said);
+        }
+        Ok(())
+    }
+
+    fn land(&mut self, id: FetchId) -> Result<(), TestCaseError> {
+        prop_assert!(self.in_flight.contains(&id), "{id:?} is not in flight");
+        self.in_flight.retain(|other| *other != id);
+        self.ended.push(id);
+        Ok(())
+    }
+
+    fn ask(&mut self, class: &Class) -> Ticket {
+        self.next_ticket += 1;
+        self.open.insert(self.next_ticket, (class.clone(), None));
+        self.next_ticket
+    }
+
+    fn standings(&self) -> Vec<Standing<()>> {
+        every_class().iter().map(|class| self.cache.standing(class, self.now)).collect()
+    }
+
+    /// `standing` agrees with `handle`.
+    fn look_up(&mut self, class: Class) -> Result<(), TestCaseError> {
+        let before = self.standings();
+        let standing = self.cache.standing(&class, self.now);
+        let generation = self.cache.generation();
+        let ticket = self.ask(&class);
+        let out = self.handle(Event::Lookup { class, ticket })?;
+        match standing {
+            Standing::Fixed { answer, until } => {
+                prop_assert!(until > self.now, "a standing that has run out");
+                prop_assert_eq!(out, vec![Decision::Answer(ticket, answer)]);
+                prop_assert_eq!(before, self.standings(), "an answer that was fixed changed a standing");
+                prop_assert_eq!(generation, self.cache.generation());
+            }
+            Standing::Joins { fetch, room, .. } => {
+                prop_assert!(out.is_empty() && self.open.contains_key(&ticket) && room > 0);
+                prop_assert!(self.in_flight.contains(&fetch));
+                let after = self.standings();
+                prop_assert!(
+                    before.iter().zip(&after).all(|(old, new)| same_but_for_room(old, new, room == 1)),
+                    "{before:?} became {after:?}"
+                );
+            }
+            Standing::Acts => prop_assert!(generation < self.cache.generation()),
+        }
+        Ok(())
+    }
+
+    /// A standing holds until the moment that it names, if nothing happens.
+    fn check_until(&self, span: Span) -> Result<(), TestCaseError> {
+        let later = self.now + span;
+        let published = self.cache.publish(self.now);
+        for class in every_class() {
+            let now = self.cache.standing(&class, self.now);
+            if let Standing::Fixed { until, .. } | Standing::Joins { until, .. } = now
+                && later < until
+            {
+                prop_assert_eq!(now, self.cache.standing(&class, later));
+            }
+            if let Some(keys) = published.keys(class.kid.as_ref().map(Kid::as_str), class.algorithm, later) {
+                let answer = Answer::Keys(keys.clone());
+                let standing = self.cache.standing(&class, later);
+                let agrees = matches!(standing, Standing::Fixed { answer: fixed, .. } if fixed == answer);
+                prop_assert!(agrees, "what was published has changed without an event");
+            }
+        }
+        Ok(())
+    }
+
+    fn fetched(&mut self, fetch: usize, response: Response<()>) -> Result<(), TestCaseError> {
+        // One in eight answers comes late, for a fetch that has ended already.
+        let late = fetch.is_multiple_of(8) && !self.ended.is_empty();
+        let ids = if late { &self.ended } else { &self.in_flight };
+        let Some(id) = ids.get(fetch % ids.len().max(1)).copied() else { return Ok(()) };
+        if late {
+            let before = self.standings();
+            let out = self.handle(Event::Fetched(id, response))?;
+            prop_assert!(out.is_empty(), "a late answer did something");
+            prop_assert_eq!(before, self.standings());
+            return Ok(());
+        }
+        self.failed = Some(self.now);
+        if self.takes(&response) {
+            self.failed = None;
+            self.deliver(response.keys.as_deref().unwrap(), self.now);
+        }
+        self.land(id)?;
+        self.handle(Event::Fetched(id, response))?;
+        Ok(())
+    }
+
+    /// The policy's idea of success, said again.
+    fn takes(&self, response: &Response<()>) -> bool {
+        let Some(keys) = &response.keys else { return false };
+        response.status.is_some_and(|status| status == 200 || !self.policy.check_status)
+            && (keys.unusable == 0 || self.policy.parse == Parse::Skip)
+            && (!keys.keys.is_empty() || self.policy.on_empty_set == OnEmptySet::Accept)
+    }
+
+    fn deliver(&mut self, set: &KeySet<()>, at: Time) {
+        for entry in &set.keys {
+            let last = self.delivered.entry((entry.kid.clone().unwrap(), entry.version)).or_insert(at);
+            *last = at.max(*last);
+        }
+    }
+
+    fn early_timeout(&mut self) -> Result<(), TestCaseError> {
+        if self.deadline.is_some_and(|deadline| deadline.at <= self.now) {
+            return Ok(());
+        }
+        let before = (self.standings(), self.deadline, self.cache.generation());
+        let out = self.handle(Event::Timeout)?;
+        prop_assert!(out.is_empty(), "a timeout that came early did {out:?}");
+        prop_assert_eq!(before, (self.standings(), self.deadline, self.cache.generation()));
+        Ok(())
+    }
+
+    fn wake(&mut self) -> Result<(), TestCaseError> {
+        let Some(deadline) = self.deadline else { return Ok(()) };
+        self.now = self.now.max(deadline.at);
+        let out = self.handle(Event::Timeout)?;
+        prop_assert!(matches!(out.first(), Some(Decision::Cancel(_))), "a deadline without a reason");
+        prop_assert!(self.deadline.is_none_or(|next| next.at > self.now), "deadlines move on");
+        Ok(())
+    }
+
+    fn step(&mut self, op: Op) -> Result<(), TestCaseError> {
+        match op {
+            Op::Lookup { kid, algorithm } => {
+                self.look_up(Class { kid: kid.map(|kid| KIDS[kid].into()), algorithm })
+            }
+            Op::BadSignature { kid } => self.bad_signature(class(kid)),
+            Op::Answered { fetch, keys, unusable, status, freshness } => {
+                let keys = Some(key_set(&keys, unusable));
+                self.fetched(fetch, Response { status: Some(status), freshness, keys })
+            }
+            Op::Unanswered { fetch } => self.fetched(fetch, Response::unanswered()),
+            Op::NotASet { fetch } => {
+                self.fetched(fetch, Response { status: Some(200), freshness: Freshness::UNSAID, keys: None })
+            }
+            Op::EarlyTimeout => self.early_timeout(),
+            Op::Wake => self.wake(),
+            Op::Invalidate => self.handle(Event::Invalidate).map(drop),
+            Op::Preload { keys, age } => {
+                let set = key_set(&keys, 0);
+                self.deliver(&set, self.now - age);
+                self.failed = self.failed.filter(|failed| *failed > self.now - age);
+                self.handle(Event::Preload(set, self.now - age)).map(drop)
+            }
+            Op::Pass(span) => {
+                self.check_until(span)?;
+                self.now = self.now + span;
+                Ok(())
+            }
+        }
+    }
+
+    /// After a bad signature, only other keys are an answer.
+    fn bad_signature(&mut self, class: Class) -> Result<(), TestCaseError> {
+        let Standing::Fixed { answer: Answer::Keys(keys), .. } = self.cache.standing(&class, self.now) else {
+            return Ok(());
+        };
+        let tried = keys.version();
+        let ticket = self.ask(&class);
+        self.open.insert(ticket, (class.clone(), Some(tried)));
+        let refetches = self.policy.on_bad_signature == OnMiss::Refetch;
+        let out = self.handle(Event::BadSignature { class, tried, ticket })?;
+        let at_once = matches!(&out[..], [Decision::Answer(_, Answer::NoOtherKey | Answer::Shed)]);
+        prop_assert!(at_once || (refetches && self.open.contains_key(&ticket)), "{out:?}");
+        Ok(())
+    }
+}
+
+/// Joining uses up room, and the last one to join leaves none: then lookups that would wait are shed.
+fn same_but_for_room(old: &Standing<()>, new: &Standing<()>, last: bool) -> bool {
+    match (old, new) {
+        (Standing::Joins { fetch, room, until }, Standing::Joins { fetch: f, room: r, until: u }) => {
+            fetch == f && until == u && room - 1 == *r
+        }
+        (Standing::Joins { .. } | Standing::Acts, Standing::Fixed { answer: Answer::Shed, .. }) => last,
+        (Standing::Fixed { answer, .. }, Standing::Fixed { answer: Answer::Shed, .. })
+            if last && matches!(answer, Answer::Limited | Answer::Unavailable(_) | Answer::Keys(_)) =>
+        {
+            true
+        }
+        _ => old == new,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_script_keeps_the_laws(policy in policy(), script in prop::collection::vec(op(), 1..80)) {
+        let mut watched = Watched::new(policy);
+        for op in script {
+            watched.step(op)?;
+        }
+        // Let every fetch run into its time-out: then nobody waits any more.
+        while watched.deadline.is_some() {
+            watched.wake()?;
+        }
+        prop_assert!(watched.open.is_empty(), "{} tickets were never answered", watched.open.len());
+    }
+}
