@@ -2,12 +2,18 @@
 
 mod clock;
 mod fault;
+mod forgery;
 mod key;
 mod rotation;
+#[cfg(test)]
+mod testing;
 mod timeline;
+mod token;
 
 pub use clock::{Clock, ClockError};
 pub use fault::{Endpoint, Fault, FaultError, FaultId, FaultWindow, Reply, bend};
+pub use forgery::Forgery;
 pub use key::{KeyError, KeyRing, Signer, SigningKey};
 pub use rotation::{Rotation, RotationError, Style};
 pub use timeline::{Event, KeyId, KeyIdError, KeyState, Life, TimedEvent, Timeline, TimelineError};
+pub use token::{Mint, Minted, TokenId, TokenIds, TokenKind, TokenRequest};
