@@ -9,17 +9,29 @@ extern crate alloc;
 extern crate std;
 
 mod cache;
+mod claims;
+mod expectations;
+mod json;
 mod key;
 mod policy;
+mod rejection;
 mod time;
+mod token;
+mod validator;
 
 pub use cache::{
     Answer, Deadline, Decision, Event, FetchFailure, FetchId, Freshness, KeyCache, KeyEntry, KeySet, Keys,
     Published, Response, Standing, Wake,
 };
+pub use claims::{Audience, Claims};
+pub use expectations::{Expectations, TokenKind};
+pub use json::JsonFault;
 pub use key::{Algorithm, Class, KeyVersion, Kid};
 pub use policy::{
     Coalescing, LimiterAnchor, LimiterKind, LimiterScope, OnEmptySet, OnFetchError, OnMiss, OnMissingKid,
     Parse, Policy, PolicyError, Store, TtlSource,
 };
+pub use rejection::{Malformed, Part, Rejection};
 pub use time::{Span, SpanError, Time, UnixTime};
+pub use token::{Scratch, Token};
+pub use validator::{BadSignature, Verified, Verify};

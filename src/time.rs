@@ -76,7 +76,7 @@ impl Add<Span> for UnixTime {
 
     /// Adds the whole seconds of `span`.
     fn add(self, span: Span) -> Self {
-        Self(self.0.saturating_add_unsigned(span.whole_secs()))
+        Self(self.0.saturating_add_unsigned(span.as_secs()))
     }
 }
 
@@ -85,7 +85,7 @@ impl Sub<Span> for UnixTime {
 
     /// Subtracts the whole seconds of `span`.
     fn sub(self, span: Span) -> Self {
-        Self(self.0.saturating_sub_unsigned(span.whole_secs()))
+        Self(self.0.saturating_sub_unsigned(span.as_secs()))
     }
 }
 
@@ -119,14 +119,14 @@ impl Span {
         self.0
     }
 
+    /// The whole seconds of the span.
+    pub const fn as_secs(self) -> u64 {
+        self.0 / NANOS_PER_SECOND
+    }
+
     /// The whole span in seconds, for reports; infinite for [`Span::INFINITE`].
     pub fn as_secs_f64(self) -> f64 {
         if self == Self::INFINITE { f64::INFINITY } else { self.0 as f64 / NANOS_PER_SECOND as f64 }
-    }
-
-    /// The whole seconds in it.
-    pub const fn whole_secs(self) -> u64 {
-        self.0 / NANOS_PER_SECOND
     }
 
     /// Whether this is [`Span::INFINITE`].

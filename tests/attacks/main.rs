@@ -1,0 +1,7 @@
+//! What the validator must refuse, and the twins that it must accept.
+
+mod claims;
+mod encoding;
+mod forge;
+mod headers;
+mod random;
