@@ -12,6 +12,7 @@ mod cache;
 mod claims;
 mod expectations;
 mod json;
+mod jwks;
 mod key;
 mod policy;
 mod rejection;
@@ -26,6 +27,7 @@ pub use cache::{
 pub use claims::{Audience, Claims};
 pub use expectations::{Expectations, TokenKind};
 pub use json::JsonFault;
+pub use jwks::{Jwk, Jwks, JwksError, Material, Unusable};
 pub use key::{Algorithm, Class, KeyVersion, Kid};
 pub use policy::{
     Coalescing, LimiterAnchor, LimiterKind, LimiterScope, OnEmptySet, OnFetchError, OnMiss, OnMissingKid,

@@ -131,7 +131,7 @@ pub(crate) fn claims(changes: &[(&str, &str)]) -> String {
     object(&good, changes)
 }
 
-fn object(good: &[(&str, &str)], changes: &[(&str, &str)]) -> String {
+pub(crate) fn object(good: &[(&str, &str)], changes: &[(&str, &str)]) -> String {
     let mut members = good.to_vec();
     for change in changes {
         match members.iter_mut().find(|(name, _)| *name == change.0) {

@@ -4,4 +4,5 @@ mod claims;
 mod encoding;
 mod forge;
 mod headers;
+mod key_sets;
 mod random;
