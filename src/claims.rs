@@ -121,8 +121,8 @@ fn audience(value: Value<'_>) -> Result<Audience<'_>, Malformed> {
 
 /// Reads a `NumericDate` (RFC 7519 section 2), cut to whole seconds.
 ///
-/// Below 2^53 each whole number is exact in every JSON implementation (RFC 8259 section 6); a claim beyond that, or
-/// before 1970, is a mistake and not a date.
+/// Below 2^53 each whole number is exact in every JSON implementation (RFC 8259 section 6); a claim beyond
+/// that, or before 1970, is a mistake and not a date.
 fn date(value: &Value<'_>, claim: &'static str) -> Result<UnixTime, Malformed> {
     const END: f64 = (1_u64 << 53) as f64;
     match *value {

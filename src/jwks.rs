@@ -1,7 +1,7 @@
 //! Reads a key set (RFC 7517 section 5), tolerantly: what cannot be used is noted, and never spoils the rest.
 //!
-//! An issuer adds keys of new kinds while its old ones go on signing, so a reader that refuses the whole set for one
-//! entry turns an addition into an outage.
+//! An issuer adds keys of new kinds while its old ones go on signing, so a reader that refuses the whole set
+//! for one entry turns an addition into an outage.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -109,8 +109,8 @@ pub enum Unusable {
     /// Its `alg` is none of ours, or does not go with its type (RFC 7517 section 4.4).
     #[error("`alg` is not supported for this type of key")]
     Algorithm,
-    /// Its modulus is even, or shorter than 2048 bits (RFC 7518 section 3.3), or longer than the 8192 bits that crypto
-    /// libraries accept, because the work of one signature grows with the square.
+    /// Its modulus is even, or shorter than 2048 bits (RFC 7518 section 3.3), or longer than the 8192 bits that
+    /// crypto libraries accept, because the work of one signature grows with the square.
     #[error("the RSA modulus is even, or not of 2048 to 8192 bits")]
     RsaModulus,
     /// Its exponent is even or 1, which makes no RSA key (RFC 8017 section 3.1), or has more than the 33 bits that

@@ -1,7 +1,7 @@
 //! Reads a token: a JWS in compact serialization (RFC 7515 section 7.1) whose payload is a set of claims.
 //!
-//! Strictness is the point. Where two parsers could understand one token differently, it is refused, because one of
-//! the two may be another service's.
+//! Strictness is the point. Where two parsers could understand one token differently, it is refused, because
+//! one of the two may be another service's.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -117,8 +117,8 @@ fn decode<'a>(segment: &[u8], free: &mut &'a mut [u8], part: Part) -> Result<&'a
     Ok(&decoded[..length])
 }
 
-/// What a header says, as far as it matters. `jwk`, `jku`, `x5u` and `x5c` do not: a token cannot bring or name the
-/// key that proves it (RFC 8725 section 3.10).
+/// What a header says, as far as it matters. `jwk`, `jku`, `x5u` and `x5c` do not: a token cannot bring the key
+/// that proves it (RFC 8725 section 3.10).
 struct Header<'a> {
     algorithm: Algorithm,
     kid: Option<Cow<'a, str>>,

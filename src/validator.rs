@@ -7,8 +7,8 @@ use crate::{Algorithm, Claims, Expectations, KeyVersion, Rejection, Span, Token,
 
 /// A public key, ready to verify with the one algorithm that it was loaded for.
 ///
-/// The algorithm is the key's and not the token's: a token cannot have a key used in a way that it was not meant for
-/// (RFC 8725 section 3.1).
+/// The algorithm is the key's and not the token's: a token cannot have a key used in a way that it was not
+/// meant for (RFC 8725 section 3.1).
 pub trait Verify {
     /// The algorithm that [`verify`](Self::verify) uses, whatever a token claims.
     fn algorithm(&self) -> Algorithm;
@@ -57,8 +57,8 @@ impl<'a> Token<'a> {
 impl<'a> Verified<'a> {
     /// Holds the claims against the endpoint's expectations: the last four of the eight checks.
     ///
-    /// `nonce` is the one that the login was started with. It is compared when given, and only for ID tokens: access
-    /// tokens have none.
+    /// `nonce` is the one that the login was started with. It is compared when given, and only for ID tokens:
+    /// access tokens have none.
     ///
     /// # Errors
     /// The first check that fails.
@@ -90,8 +90,8 @@ fn is_for_us(claims: &Claims<'_>, expected: &Expectations) -> bool {
     claims.aud.contains(&expected.audience) && (expected.token != TokenKind::IdToken || issued_to_us)
 }
 
-/// The time has to be before `exp` and not before `nbf` (RFC 7519 sections 4.1.4 and 4.1.5). That `iat` must not lie in
-/// the future is no rule of the RFC, but a token from the future says that one of the clocks is wrong.
+/// The time has to be before `exp` and not before `nbf` (RFC 7519 sections 4.1.4 and 4.1.5). That `iat` must
+/// not lie in the future is no rule of the RFC, but a token from the future says that one of the clocks is wrong.
 fn check_dates(claims: &Claims<'_>, leeway: Span, now: UnixTime) -> Result<(), Rejection> {
     if now >= claims.exp + leeway {
         return Err(Rejection::Expired);

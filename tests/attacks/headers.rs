@@ -1,5 +1,5 @@
-//! Headers that deny, confuse or bring their own keys. The numbers are those of the attacks they stand for: algorithm
-//! confusion (RFC 8725 section 2.1), keys in headers (its section 3.10) and extensions (RFC 7515 section 4.1.11).
+//! Headers that deny, confuse or bring their own keys: algorithm confusion (RFC 8725 section 2.1), keys in
+//! headers (its section 3.10), extensions (RFC 7515 section 4.1.11).
 
 use keyquake_core::{JsonFault, Malformed, Part, Rejection, TokenKind};
 

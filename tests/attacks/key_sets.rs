@@ -1,4 +1,5 @@
-//! Key sets as issuers really serve them: what can be used is used, whatever stands beside it (RFC 7517 section 5).
+//! Key sets as issuers really serve them: what can be used is used, whatever stands beside it (RFC 7517
+//! section 5).
 
 use keyquake_core::{Algorithm, JsonFault, Jwks, JwksError, Material, Unusable};
 use proptest::prelude::*;
@@ -243,11 +244,15 @@ fn what_is_read_is_bounded() {
     assert_eq!(Jwks::parse(deep.as_bytes()).unwrap().unusable, [(0, Unusable::Json(JsonFault::TooDeep))]);
 }
 
+/// Keys of the right members with the wrong values.
+const NEARLY_A_KEY: &str = concat!(
+    r#"\{("(kty|n|e|x|y|crv|use|kid|alg|key_ops)":"#,
+    r#"("[A-Za-z0-9_-]{0,9}"|"RSA"|"EC"|null|1|\[\]),){0,6}"z":0\}"#,
+);
+
 proptest! {
     #[test]
-    fn any_key_beside_a_good_one_leaves_it_usable(
-        key in "\\{(\"(kty|n|e|x|y|crv|use|kid|alg|key_ops)\":(\"[A-Za-z0-9_-]{0,9}\"|\"RSA\"|\"EC\"|null|1|\\[\\]),){0,6}\"z\":0\\}"
-    ) {
+    fn any_key_beside_a_good_one_leaves_it_usable(key in NEARLY_A_KEY) {
         let jwks = Jwks::parse(set(&[key, rsa(&[])]).as_bytes()).unwrap();
         prop_assert_eq!(jwks.keys.len(), 1);
         prop_assert_eq!(jwks.unusable.len(), 1);
