@@ -191,8 +191,15 @@ impl KeyRing {
         self.0.get(&id)
     }
 
+    /// Adds the key of a rotation that was not planned from the start.
     pub(crate) fn insert(&mut self, id: KeyId, key: SigningKey) {
         self.0.insert(id, Signer { id, key: Arc::new(key) });
+    }
+}
+
+impl FromIterator<Signer> for KeyRing {
+    fn from_iter<I: IntoIterator<Item = Signer>>(signers: I) -> Self {
+        Self(signers.into_iter().map(|signer| (signer.id, signer)).collect())
     }
 }
 

@@ -3,6 +3,8 @@
 mod clock;
 mod fault;
 mod forgery;
+mod grant;
+mod idp;
 mod key;
 mod rotation;
 #[cfg(test)]
@@ -13,6 +15,11 @@ mod token;
 pub use clock::{Clock, ClockError};
 pub use fault::{Endpoint, Fault, FaultError, FaultId, FaultWindow, Reply, bend};
 pub use forgery::Forgery;
+pub use grant::{Grant, Login, TokenOrder, TokenRefusal, Tokens};
+pub use idp::{
+    AppliedEvent, Idp, IdpError, JwksAnswer, JwksLog, JwksLogEntry, JwksRequest, JwksTicket, RotateError,
+    Settings, Standing, TokenCounts,
+};
 pub use key::{KeyError, KeyRing, Signer, SigningKey};
 pub use rotation::{Rotation, RotationError, Style};
 pub use timeline::{Event, KeyId, KeyIdError, KeyState, Life, TimedEvent, Timeline, TimelineError};

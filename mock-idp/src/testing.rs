@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyquake_core::Algorithm;
 use serde_json::Value;
 
-use crate::key::{Signer, SigningKey};
-use crate::timeline::KeyId;
+use crate::key::{KeyRing, Signer, SigningKey};
+use crate::timeline::{KeyId, Timeline};
 
 /// One key an algorithm, generated once: RSA keys are slow to make.
 pub(crate) fn ring_of_one(algorithm: Algorithm) -> Signer {
@@ -22,6 +22,11 @@ pub(crate) fn ring_of_one(algorithm: Algorithm) -> Signer {
     Signer { id: KeyId::FIRST, key }
 }
 
+/// A quick ring of fresh P-256 keys.
+pub(crate) fn ring(timeline: &Timeline) -> KeyRing {
+    KeyRing::generate(timeline, Algorithm::Es256).unwrap()
+}
+
 /// The JSON of a token's part.
 pub(crate) fn decode_part(token: &str, index: usize) -> Value {
     let part = token.split('.').nth(index).unwrap();
@@ -32,6 +37,7 @@ pub(crate) fn decode_part(token: &str, index: usize) -> Value {
 pub(crate) mod witness {
     use std::collections::BTreeMap;
 
+    use jsonwebtoken::jwk::JwkSet;
     use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
     use serde_json::Value;
 
@@ -43,5 +49,16 @@ pub(crate) mod witness {
         (validation.validate_exp, validation.validate_aud) = (false, false);
         validation.required_spec_claims.clear();
         decode::<Value>(token, &DecodingKey::from_jwk(&jwk).unwrap(), &validation).is_ok()
+    }
+
+    /// The claims of a token, if a key of this JWKS document signed it.
+    pub(crate) fn verify(document: &[u8], token: &str) -> Option<Value> {
+        let set: JwkSet = serde_json::from_slice(document).unwrap();
+        let header = decode_header(token).ok()?;
+        let jwk = set.find(header.kid.as_ref()?)?;
+        let mut validation = Validation::new(header.alg);
+        (validation.validate_exp, validation.validate_aud) = (false, false);
+        validation.required_spec_claims.clear();
+        decode(token, &DecodingKey::from_jwk(jwk).unwrap(), &validation).ok().map(|data| data.claims)
     }
 }

@@ -297,7 +297,7 @@ impl Timeline {
     }
 
     /// The key with the highest label.
-    fn newest_key(&self) -> KeyId {
+    pub(crate) fn newest_key(&self) -> KeyId {
         self.lives.keys().next_back().copied().unwrap_or(KeyId::FIRST)
     }
 
@@ -332,13 +332,31 @@ impl Timeline {
         }
     }
 
-    fn plan_fault(&mut self, window: FaultWindow) -> Result<(), TimelineError> {
+    fn plan_fault(&mut self, window: FaultWindow) -> Result<FaultId, TimelineError> {
         window.check()?;
         if self.faults.len() >= Self::MAX_FAULTS {
             return Err(TimelineError::TooManyFaults);
         }
         self.faults.push(window);
-        Ok(())
+        Ok(FaultId::at(self.faults.len() - 1))
+    }
+
+    pub(crate) fn add_fault(&mut self, window: FaultWindow) -> Result<FaultId, TimelineError> {
+        let id = self.plan_fault(window)?;
+        self.replan();
+        Ok(id)
+    }
+
+    /// Ends a fault that is in force; `false` if it is not.
+    pub(crate) fn end_fault(&mut self, id: FaultId, at: Time) -> bool {
+        match self.faults.get_mut(id.index()) {
+            Some(window) if window.from < at && at < window.until => {
+                window.until = at;
+                self.replan();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Derives lives and events from the plan.
