@@ -1,6 +1,5 @@
 //! What a key is called and what it may be used for.
 
-use alloc::borrow::ToOwned;
 use alloc::sync::Arc;
 use core::fmt;
 
@@ -53,7 +52,7 @@ impl Kid {
 
 impl From<&str> for Kid {
     fn from(name: &str) -> Self {
-        Self(name.to_owned().into())
+        Self(name.into())
     }
 }
 
