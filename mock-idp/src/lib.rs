@@ -4,6 +4,7 @@ mod clock;
 mod fault;
 mod forgery;
 mod grant;
+mod http;
 mod idp;
 mod key;
 mod rotation;
@@ -16,6 +17,7 @@ pub use clock::{Clock, ClockError};
 pub use fault::{Endpoint, Fault, FaultError, FaultId, FaultWindow, Reply, bend};
 pub use forgery::Forgery;
 pub use grant::{Grant, Login, TokenOrder, TokenRefusal, Tokens};
+pub use http::{Guard, GuardError, Provider, router, serve};
 pub use idp::{
     AppliedEvent, Idp, IdpError, JwksAnswer, JwksLog, JwksLogEntry, JwksRequest, JwksTicket, RotateError,
     Settings, Standing, TokenCounts,

@@ -40,7 +40,7 @@ impl Style {
         matches!(self, Self::Overlap | Self::Late)
     }
 
-    const fn has_retention(self) -> bool {
+    pub(crate) const fn has_retention(self) -> bool {
         matches!(self, Self::Overlap | Self::JustInTime | Self::Late)
     }
 }

@@ -137,6 +137,8 @@ fn a_key_that_is_gone_before_its_late_publication_never_shows() {
     assert_eq!(timeline.life(key(2)).unwrap().published, Time::NEVER);
     let state = timeline.key_state(key(2), at(50));
     assert!(state.removed && state.revoked && !state.published);
+    let tie = plan(&[rotation(10, Style::Late, 30, 60), rotation(40, Style::Revoke, 0, 0)]);
+    assert_eq!(tie.life(key(2)).unwrap().published, Time::NEVER);
 }
 
 #[test]

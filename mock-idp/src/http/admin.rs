@@ -1,0 +1,189 @@
+//! What a person at the controls can see and do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Json, Path, State};
+use axum::http::StatusCode;
+use keyquake_core::{Span, Time};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use super::{Provider, error_reply, json_reply};
+use crate::clock::Clock;
+use crate::fault::{Fault, FaultId, Reply};
+use crate::idp::Idp;
+use crate::key::SigningKey;
+use crate::rotation::{Rotation, Style};
+use crate::timeline::{Event, KeyState};
+
+/// How much longer than a token's lifetime a key stays if nothing else is asked for: the usual clock skew.
+const SKEW: Span = Span::from_secs(300);
+
+/// A rotation that begins now.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RotateBody {
+    style: Style,
+    lead: Option<Span>,
+    /// By default as long as tokens of the old key may live.
+    retention: Option<Span>,
+    replace: Option<bool>,
+}
+
+impl RotateBody {
+    fn rotation(&self, token_lifetime: Span) -> Rotation {
+        let usual = if self.style.has_retention() { token_lifetime.saturating_add(SKEW) } else { Span::ZERO };
+        Rotation {
+            lead: self.lead.unwrap_or(Span::ZERO),
+            retention: self.retention.unwrap_or(usual),
+            replace: self.replace.unwrap_or(true),
+            // The provider sets the moment.
+            ..Rotation::new(Time::NEVER, self.style)
+        }
+    }
+}
+
+pub(super) async fn rotate(
+    State(provider): State<Arc<Provider>>,
+    body: Result<Json<RotateBody>, JsonRejection>,
+) -> Result<Reply, Reply> {
+    let Json(body) = body.map_err(|error| error_reply(error.status(), error.body_text()))?;
+    let settings = provider.with(|idp, _| idp.settings().clone());
+    let rotation = body.rotation(settings.token_lifetime);
+    rotation.check().map_err(|error| error_reply(StatusCode::UNPROCESSABLE_ENTITY, error))?;
+    let key = if rotation.replace {
+        // An RSA key takes 50 to 160 ms.
+        let generated = spawn_blocking(move || SigningKey::generate(settings.algorithm)).await;
+        let failed = |error: &dyn ToString| error_reply(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        Some(generated.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?)
+    } else {
+        None
+    };
+    let new = provider
+        .with(|idp, now| idp.rotate(now, rotation, key))
+        .map_err(|error| error_reply(StatusCode::UNPROCESSABLE_ENTITY, error))?;
+    Ok(json_reply(StatusCode::OK, &json!({ "key": new.map(|id| id.to_string()) })))
+}
+
+/// A fault that begins now.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FaultBody {
+    fault: Fault,
+    /// By default until it is ended.
+    r#for: Option<Span>,
+}
+
+pub(super) async fn start_fault(
+    State(provider): State<Arc<Provider>>,
+    body: Result<Json<FaultBody>, JsonRejection>,
+) -> Result<Reply, Reply> {
+    let Json(body) = body.map_err(|error| error_reply(error.status(), error.body_text()))?;
+    let length = body.r#for.unwrap_or(Span::INFINITE);
+    let id = provider
+        .with(|idp, now| idp.start_fault(now, body.fault, length))
+        .map_err(|error| error_reply(StatusCode::UNPROCESSABLE_ENTITY, error))?;
+    Ok(json_reply(StatusCode::CREATED, &json!({ "id": id })))
+}
+
+pub(super) async fn end_fault(State(provider): State<Arc<Provider>>, Path(id): Path<FaultId>) -> Reply {
+    if provider.with(|idp, now| idp.end_fault(now, id)) {
+        Reply::empty(StatusCode::NO_CONTENT)
+    } else {
+        error_reply(StatusCode::NOT_FOUND, format!("fault `{id}` is not in force"))
+    }
+}
+
+pub(super) async fn state(State(provider): State<Arc<Provider>>) -> Reply {
+    let body = provider.with(|idp, now| StateBody::of(idp, &provider.clock, now));
+    json_reply(StatusCode::OK, &body)
+}
+
+/// The provider at a glance. Times are seconds since the start of event time.
+#[derive(Serialize)]
+struct StateBody {
+    now_s: f64,
+    unix: i64,
+    issuer: String,
+    active: Option<String>,
+    keys: Vec<KeyBody>,
+    faults: Vec<FaultInForce>,
+    events: Vec<EventBody>,
+    upcoming: Vec<EventBody>,
+    jwks_requests: BTreeMap<u16, u64>,
+}
+
+#[derive(Serialize)]
+struct KeyBody {
+    key: String,
+    kid: String,
+    #[serde(flatten)]
+    state: KeyState,
+}
+
+#[derive(Serialize)]
+struct FaultInForce {
+    id: FaultId,
+    #[serde(flatten)]
+    fault: Fault,
+}
+
+#[derive(Serialize)]
+struct EventBody {
+    at_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    applied_s: Option<f64>,
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<FaultId>,
+}
+
+impl StateBody {
+    fn of(idp: &mut Idp, clock: &Clock, now: Time) -> Self {
+        let standing = idp.standing(now).clone();
+        let timeline = idp.timeline();
+        let upcoming = timeline.events().iter().filter(|timed| timed.at > now);
+        Self {
+            now_s: now.as_secs_f64(),
+            unix: clock.unix(now).0,
+            issuer: idp.settings().issuer.clone(),
+            active: standing.active_key().map(|key| key.to_string()),
+            keys: standing
+                .keys()
+                .iter()
+                .filter_map(|(id, state)| {
+                    let kid = idp.keys().get(*id)?.key.kid().to_string();
+                    Some(KeyBody { key: id.to_string(), kid, state: *state })
+                })
+                .collect(),
+            faults: timeline
+                .faults_at(now)
+                .map(|(id, fault)| FaultInForce { id, fault: fault.clone() })
+                .collect(),
+            events: idp
+                .event_log()
+                .iter()
+                .map(|done| EventBody::of(done.event, done.planned, Some(done.applied)))
+                .collect(),
+            upcoming: upcoming.map(|timed| EventBody::of(timed.event, timed.at, None)).collect(),
+            jwks_requests: idp.jwks_log().by_status().clone(),
+        }
+    }
+}
+
+impl EventBody {
+    fn of(event: Event, planned: Time, applied: Option<Time>) -> Self {
+        Self {
+            at_s: planned.as_secs_f64(),
+            applied_s: applied.map(Time::as_secs_f64),
+            event: event.name(),
+            key: event.key().map(|key| key.to_string()),
+            fault: event.fault(),
+        }
+    }
+}
