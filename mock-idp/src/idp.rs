@@ -123,7 +123,7 @@ impl Idp {
             cache_control: settings.cache_control.as_deref().map(HeaderValue::from_str).transpose()?,
             mint: Arc::new(Mint::new(&settings.issuer, &settings.audience, settings.token_lifetime)),
             refresh: RefreshSeal::new(settings.seed),
-            token_ids: TokenIds::new(settings.seed),
+            token_ids: TokenIds::new(settings.seed, 0),
             settings,
             standing: Standing::since_ever(&timeline),
             timeline,

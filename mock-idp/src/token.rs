@@ -57,9 +57,11 @@ impl fmt::Display for TokenId {
 pub struct TokenIds(ChaCha8Rng);
 
 impl TokenIds {
-    /// The supply of this seed.
-    pub fn new(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
+    /// A supply of this seed. Different streams of a seed have no names in common; stream 0 is the provider's own.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(stream);
+        Self(random)
     }
 
     /// The next name.
@@ -265,13 +267,15 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_from_the_seed() {
-        let names = |seed| {
-            let mut ids = TokenIds::new(seed);
+    fn names_follow_from_seed_and_stream() {
+        let names = |seed, stream| {
+            let mut ids = TokenIds::new(seed, stream);
             [ids.draw(), ids.draw()]
         };
-        assert_eq!(names(7), names(7));
-        assert_ne!(names(7), names(8));
-        assert_ne!(names(7)[0], names(7)[1]);
+        let [first, second] = names(7, 1);
+        assert_eq!(names(7, 1), [first, second]);
+        assert_ne!(first, second);
+        assert_ne!(names(8, 1)[0], first);
+        assert_ne!(names(7, 2)[0], first);
     }
 }
