@@ -6,7 +6,7 @@ use super::*;
 use crate::fault::FaultError;
 use crate::grant::Login;
 use crate::rotation::RotationError;
-use crate::testing::{ring, ring_of_one, witness};
+use crate::testing::{decode_part, ring, ring_of_one, witness};
 use crate::timeline::{Event, KeyState};
 
 const EPOCH: UnixTime = UnixTime(1_700_000_000);
@@ -88,7 +88,7 @@ fn a_rekeyed_set_has_the_old_name_and_refuses_the_old_tokens() {
     let new = idp.order(at(10), EPOCH, &login()).unwrap().sign().access;
     let set = fetch(&mut idp, at(10)).reply.body;
     assert!(witness::verify(&set, &new.token).is_some() && witness::verify(&set, &old.token).is_none());
-    let header = |token: &str| crate::testing::decode_part(token, 0);
+    let header = |token: &str| decode_part(token, 0);
     assert_eq!(header(&old.token), header(&new.token));
 }
 
@@ -114,6 +114,13 @@ fn without_an_active_key_there_are_no_tokens() {
     assert!(idp.order(at(9), EPOCH, &login()).is_ok());
     assert_eq!(idp.order(at(10), EPOCH, &login()).err(), Some(TokenRefusal::NoActiveKey));
     assert_eq!(&fetch(&mut idp, at(10)).reply.body[..], br#"{"keys":[]}"#);
+}
+
+#[test]
+fn the_provider_names_its_tokens_from_stream_0() {
+    let mut idp = start(&[], &[]);
+    let token = idp.order(at(0), EPOCH, &login()).unwrap().sign().access.token;
+    assert_eq!(decode_part(&token, 1)["jti"], TokenIds::new(settings().seed, 0).draw().to_string());
 }
 
 #[test]
