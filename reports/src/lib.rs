@@ -1,8 +1,94 @@
 //! The versioned [`Record`] of a keyquake run, and every page, chart, table and gate over it.
 //!
 //! This crate depends on no sibling: it sees only `Record`s, so an old run can be drawn again and two runs can be
-//! compared.
+//! compared. The way of a record: [`judge()`] it, [`Record::save`] it, and only then [`write()`] what people look at.
 
+mod chart;
+mod files;
+mod format;
+mod html;
+mod judge;
 pub mod record;
+#[cfg(test)]
+mod sample;
+mod story;
+mod summary;
+mod table;
 
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use judge::judge;
 pub use record::Record;
+pub use summary::terminal;
+
+/// Charts of more cells than this would make a page that no browser likes.
+const CELLS_WITH_CHARTS: usize = 6;
+
+/// Writes `report.html`, `charts/*.svg` and `summary.md` into a folder, which is made if it is not there; each file
+/// whole or not at all. Returns their paths, the report's first.
+///
+/// # Errors
+///
+/// When a folder or file cannot be written.
+pub fn write(dir: &Path, record: &Record) -> io::Result<Vec<PathBuf>> {
+    let mut charts = Vec::new();
+    for (index, cell) in record.cells.iter().enumerate().take(CELLS_WITH_CHARTS) {
+        charts.push(chart::draw_all(cell, &format!("c{}", index + 1))?);
+    }
+    let mut files = vec![
+        (dir.join("report.html"), html::page(record, &charts)),
+        (dir.join("summary.md"), summary::markdown(record)),
+    ];
+    fs::create_dir_all(dir.join("charts"))?;
+    for (index, charts) in charts.into_iter().enumerate() {
+        let cell = if record.cells.len() > 1 { format!("{}-", index + 1) } else { String::new() };
+        files.extend(
+            charts.into_iter().map(|chart| (dir.join(format!("charts/{cell}{}.svg", chart.name)), chart.svg)),
+        );
+    }
+    for (path, text) in &files {
+        files::replace(path, text.as_bytes())?;
+    }
+    Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_folder_receives_every_file_whole() {
+        let dir = std::env::temp_dir().join(format!("keyquake-reports-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let record = sample::no_overlap();
+        record.save(&dir.join("result.json")).unwrap();
+        let written = write(&dir, &Record::load(&dir.join("result.json")).unwrap()).unwrap();
+
+        let expected = [
+            "charts/denied.svg",
+            "charts/latency.svg",
+            "charts/recovery.svg",
+            "report.html",
+            "result.json",
+            "summary.md",
+        ];
+        let mut found: Vec<PathBuf> = Vec::new();
+        for folder in [dir.clone(), dir.join("charts")] {
+            let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            found.extend(entries.filter(|path| path.is_file()));
+        }
+        found.sort();
+        assert_eq!(found, expected.map(|name| dir.join(name)));
+        assert_eq!(written.len(), expected.len() - 1);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_folder_is_an_error() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert!(write(&file, &sample::overlap()).is_err());
+    }
+}

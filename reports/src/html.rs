@@ -1,0 +1,463 @@
+//! `report.html`: one file without script or network, to be read by people who were not there.
+
+use crate::chart::{self, Chart};
+use crate::format;
+use crate::record::{Cell, EventKind, Fidelity, Quantiles, Record, Traffic};
+use crate::story::{self, Figure, Story};
+use crate::summary::{self, CellSummary, Summary};
+use crate::table::{Column, Entry, Table, Tone};
+
+/// More statuses than these in one place are left to `result.json`.
+const STATUSES_MAX: usize = 12;
+
+/// The page. `charts` are those of the first cells, in order.
+pub(crate) fn page(record: &Record, charts: &[Vec<Chart>]) -> String {
+    let summary = Summary::new(record);
+    let mut html = head(&summary) + &header(&summary) + "<main id=\"main\">\n";
+    for (index, (cell, told)) in record.cells.iter().zip(&summary.cells).enumerate() {
+        html += &section_of_cell(cell, told, charts.get(index).map_or(&[], Vec::as_slice));
+    }
+    if summary.cells_left_out > 0 {
+        let more = format::counted(summary.cells_left_out as u64, "more cell");
+        html += &format!("<p class=\"quiet\">And {more} in <code>result.json</code>.</p>\n");
+    }
+    html += &warnings(&summary.warnings);
+    html += &format!("<h2>Repeat it</h2>\n<pre>{}</pre>\n", format::xml(&summary.command));
+    html + "</main>\n" + &footer(record) + "</body></html>\n"
+}
+
+fn head(summary: &Summary) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head>\n<meta charset=\"utf-8\"/>\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         base-uri 'none'; form-action 'none'\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <title>{}: {} - keyquake</title>\n<style>\n{}{}</style>\n</head>\n",
+        format::xml(&summary.name),
+        summary::word(summary.verdict),
+        chart::ink::css(),
+        include_str!("html/style.css"),
+    )
+}
+
+fn header(summary: &Summary) -> String {
+    let question = summary
+        .question
+        .as_deref()
+        .map(|question| format!("<p class=\"question\">{}</p>\n", format::xml(question)));
+    let reasons: String = summary
+        .reasons
+        .iter()
+        .map(|reason| format!("<li>{}</li>", format::xml(&format::unbroken(reason))))
+        .collect();
+    format!(
+        "<body>\n<a class=\"skip\" href=\"#main\">Skip to the results</a>\n<header>\n\
+         <p class=\"brand\">keyquake, a rehearsal of signing-key rotation</p>\n<h1>{}</h1>\n{}\
+         <div class=\"verdict {}\"><strong>{}</strong><ul>{reasons}</ul></div>\n<p class=\"quiet\">{}</p>\n</header>\n",
+        format::xml(&summary.name),
+        question.unwrap_or_default(),
+        class(summary::tone(summary.verdict)),
+        summary::word(summary.verdict),
+        format::xml(&summary.setting),
+    )
+}
+
+fn section_of_cell(cell: &Cell, told: &CellSummary, charts: &[Chart]) -> String {
+    let chart = |name| charts.iter().find(|chart| chart.name == name).map(figure).unwrap_or_default();
+    let mut html = String::new();
+    if let Some(heading) = &told.heading {
+        html += &format!("<h2>{}</h2>\n", format::xml(heading));
+    }
+    if let Some(gates) = &told.gates {
+        html += &format!("<section>\n{}</section>\n", gates.to_html());
+    }
+    html += &chart("denied");
+    html += &what_happened(cell, told);
+    html += &chart("recovery");
+    html += "<h2>Orphaned tokens and false accepts</h2>\n";
+    html += &tokens(cell);
+    html += "<h2>Latency, and how well the generator kept its schedule</h2>\n";
+    html += &schedule(cell);
+    html += &chart("latency");
+    html += &durations(cell).to_html();
+    html += "<h2>Traffic and parameters</h2>\n";
+    html += &traffic(cell).to_html();
+    html + &parameters(cell).to_html()
+}
+
+/// A chart in a box that scrolls sideways where it is too wide, also by keyboard; the table that says the same after it.
+fn figure(chart: &Chart) -> String {
+    let title = format::xml(&chart.title);
+    format!(
+        "<figure>\n<figcaption>{title}</figcaption>\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n\
+         {}</div>\n<details><summary>The same as a table</summary>\n{}</details>\n</figure>\n",
+        chart.svg,
+        chart.table.to_html(),
+    )
+}
+
+fn what_happened(cell: &Cell, told: &CellSummary) -> String {
+    let mut html = String::from("<h2>What happened</h2>\n");
+    let Some(episodes) = &told.episodes else {
+        return html + "<p>Nothing was disturbed: there is no episode to tell of.</p>\n";
+    };
+    for (story, episode) in told.stories.iter().zip(&cell.episodes) {
+        html += &tell(story, &story::figures(&episode.metrics));
+    }
+    if cell.episodes.len() > told.stories.len() {
+        html += &format!("<p class=\"quiet\">The table holds all {} episodes.</p>\n", cell.episodes.len());
+    }
+    if cell.episodes.len() > 1 {
+        html += &episodes.to_html();
+    }
+    html += &format!("<details><summary>Every event</summary>\n{}</details>\n", events(cell).to_html());
+    html
+}
+
+fn tell(story: &Story, figures: &[Figure]) -> String {
+    let mut html =
+        format!("<h3>{}</h3>\n<dl class=\"figures\">", format::xml(story.title.trim_end_matches('.')));
+    for figure in figures {
+        let class = class(figure.tone);
+        html += &format!(
+            "<div class=\"{class}\"><dt>{}</dt><dd>{}</dd></div>",
+            figure.name,
+            format::xml(&figure.value)
+        );
+    }
+    html += "</dl>\n<ul class=\"facts\">\n";
+    for sentence in &story.sentences {
+        html += &format!("<li>{}</li>\n", format::xml(&format::unbroken(sentence)));
+    }
+    html + "</ul>\n"
+}
+
+fn events(cell: &Cell) -> Table {
+    let columns = vec![
+        Column::Right("planned at"),
+        Column::Right("happened at"),
+        Column::Left("what"),
+        Column::Left("key"),
+        Column::Left("more"),
+    ];
+    let mut table = Table::new("Events", columns);
+    for event in &cell.events {
+        table.row([
+            format::seconds(event.planned_s),
+            event.actual_s.map_or_else(|| "–".into(), format::seconds),
+            kind(event.kind).into(),
+            event.key.clone().unwrap_or_default(),
+            event.detail.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn kind(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::FaultOff => "fault ends",
+        EventKind::FaultOn => "fault begins",
+        EventKind::Publish => "key published",
+        EventKind::Activate => "key active: it signs new tokens",
+        EventKind::Retire => "key retired: it signs no more",
+        EventKind::Remove => "key removed from the JWKS",
+        EventKind::Revoke => "key revoked: its tokens must be refused",
+        EventKind::Runbook => "runbook",
+    }
+}
+
+fn tokens(cell: &Cell) -> String {
+    let orphaned = &cell.metrics.orphaned;
+    let mut html = format!(
+        "<p>Orphaned tokens, valid still while their key had left the JWKS: {} refused, {} accepted. They are the doing of \
+         the IdP's timeline and in no other number here.</p>\n",
+        format::count(orphaned.orphaned_rejects),
+        format::count(orphaned.orphaned_accepts),
+    );
+    let by_kind = &cell.metrics.false_accepts;
+    if by_kind.is_empty() {
+        return html
+            + "<p>No token that must be refused was sent, so nothing is known of false accepts.</p>\n";
+    }
+    let accepted = story::false_accepts(by_kind);
+    html += &match accepted.as_str() {
+        "" => "<p>Every token that must be refused was refused.</p>\n".into(),
+        kinds => format!(
+            "<p class=\"bad\"><strong>Tokens that must be refused were accepted: {}.</strong></p>\n",
+            format::xml(kinds)
+        ),
+    };
+    let mut table =
+        Table::new("Tokens that must be refused", vec![Column::Left("kind"), Column::Right("accepted")]);
+    for (kind, &number) in by_kind {
+        let tone = if number > 0 { Tone::Bad } else { Tone::Plain };
+        table.rows.push(vec![Entry::plain(kind.clone()), Entry::toned(format::count(number), tone)]);
+    }
+    html + &table.to_html()
+}
+
+fn schedule(cell: &Cell) -> String {
+    let Fidelity { lateness_ms, shed, shed_share, lateness_limit_ms, shed_limit } = &cell.metrics.fidelity;
+    let lateness = match lateness_ms {
+        Some(lateness) => format!(
+            "The generator sent 99 % of the requests within {} of their planned moment (an episode is void over {}).",
+            format::milliseconds(lateness.p99),
+            format::milliseconds(*lateness_limit_ms),
+        ),
+        None => "Nothing was late: time was virtual, or nothing was sent.".into(),
+    };
+    let sent = match shed {
+        0 => "It sent every request of the plan".into(),
+        _ => format!(
+            "It could not send {}, {} of the plan",
+            format::counted(*shed, "request"),
+            format::share(*shed_share)
+        ),
+    };
+    format!(
+        "<p>{lateness} {sent} (void over {} unsent). Latency counts from the planned moment, so a generator that falls behind \
+         cannot make a service look fast.</p>\n",
+        format::share(*shed_limit),
+    )
+}
+
+fn durations(cell: &Cell) -> Table {
+    let columns = vec![
+        Column::Left("over the whole run"),
+        Column::Right("p50"),
+        Column::Right("p90"),
+        Column::Right("p99"),
+        Column::Right("p99.9"),
+        Column::Right("max"),
+    ];
+    let mut table = Table::new("Latency and lateness", columns);
+    let metrics = &cell.metrics;
+    let mut add = |name: &str, quantiles: Option<Quantiles>| {
+        if let Some(Quantiles { p50, p90, p99, p999, max }) = quantiles {
+            let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(format::milliseconds);
+            table.row([name.into(), p50, p90, p99, p999, max]);
+        }
+    };
+    add("latency, from the planned moment", metrics.all.latency_ms);
+    add("service time, from sending", metrics.all.service_time_ms);
+    for (stream, traffic) in &metrics.streams {
+        add(&format!("latency of {stream}"), traffic.latency_ms);
+    }
+    add("lateness of the generator", metrics.fidelity.lateness_ms);
+    table
+}
+
+fn traffic(cell: &Cell) -> Table {
+    let columns = vec![
+        Column::Left("stream"),
+        Column::Right("requests"),
+        Column::Right("must pass"),
+        Column::Right("denied"),
+        Column::Right("of these"),
+        Column::Right("raw 401 share"),
+        Column::Left("outcomes"),
+        Column::Left("statuses"),
+    ];
+    let mut table = Table::new("Traffic of the whole run", columns);
+    let streams = cell.metrics.streams.iter().map(|(name, traffic)| (name.as_str(), traffic));
+    for (name, traffic) in [("all", &cell.metrics.all)].into_iter().chain(streams) {
+        let share = |share: Option<f64>| share.map_or_else(|| "–".into(), format::share);
+        let Traffic { requests, must_pass, denied, denied_share, rejected_share, .. } = traffic;
+        let outcomes = traffic
+            .outcomes
+            .iter()
+            .filter(|&(_, &n)| n > 0)
+            .map(|(name, &n)| format!("{} {name}", format::count(n)));
+        let statuses = traffic.statuses.iter().map(|(status, &n)| format!("{} × {status}", format::count(n)));
+        table.row([
+            name.into(),
+            format::count(*requests),
+            format::count(*must_pass),
+            format::count(*denied),
+            share(*denied_share),
+            share(*rejected_share),
+            outcomes.collect::<Vec<_>>().join(", "),
+            statuses.take(STATUSES_MAX).collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    table
+}
+
+fn parameters(cell: &Cell) -> Table {
+    let mut table = Table::new("Parameters", vec![Column::Left("setting"), Column::Left("value")]);
+    for (name, value) in &cell.parameters {
+        table.row([name.clone(), value.clone()]);
+    }
+    table
+}
+
+fn warnings(warnings: &[String]) -> String {
+    if warnings.is_empty() {
+        return String::new();
+    }
+    let items: String =
+        warnings.iter().map(|warning| format!("<li>{}</li>\n", format::xml(warning))).collect();
+    format!("<h2>Warnings</h2>\n<ul>\n{items}</ul>\n")
+}
+
+fn footer(record: &Record) -> String {
+    format!(
+        "<footer>Drawn from <code>result.json</code> (schema {}). Scenario hash <code>{}</code>.</footer>\n",
+        record.schema,
+        format::xml(&record.scenario.hash),
+    )
+}
+
+fn class(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Plain => "plain",
+        Tone::Good => "good",
+        Tone::Bad => "bad",
+        Tone::Doubtful => "doubtful",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge;
+    use crate::record::Event;
+    use crate::sample::{self, assert_well_formed};
+
+    fn drawn(record: &mut Record) -> (String, Vec<Vec<Chart>>) {
+        judge(record);
+        let charts = record.cells.iter().map(|cell| chart::draw_all(cell, "c1").unwrap()).collect::<Vec<_>>();
+        (page(record, &charts), charts)
+    }
+
+    #[test]
+    fn pages_and_charts_are_well_formed() {
+        for mut record in [sample::no_overlap(), sample::overlap(), sample::aborted(), sample::long(1_800)] {
+            let (page, charts) = drawn(&mut record);
+            assert_well_formed(&page);
+            charts.iter().flatten().for_each(|chart| assert_well_formed(&chart.svg));
+        }
+    }
+
+    #[test]
+    fn every_chart_has_a_name_a_description_and_a_table() {
+        let (page, charts) = drawn(&mut sample::no_overlap());
+        let names: Vec<&str> = charts[0].iter().map(|chart| chart.name).collect();
+        assert_eq!(names, ["denied", "recovery", "latency"]);
+        for chart in &charts[0] {
+            assert!(chart.svg.contains(" role=\"img\" aria-labelledby="), "{}", chart.name);
+            assert!(chart.svg.contains("<title id=") && chart.svg.contains("<desc id="), "{}", chart.name);
+            assert!(!chart.svg.contains("#FA01"), "a colour of {} has no role", chart.name);
+            assert!(chart.table.rows.len() > 1, "{}", chart.name);
+            assert!(page.contains(&chart.svg), "{}", chart.name);
+        }
+        assert_eq!(page.matches("The same as a table").count(), 3);
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_questions() {
+        let (page, _) = drawn(&mut sample::no_overlap());
+        let order = [
+            "class=\"verdict bad\"",
+            "<caption>Gates</caption>",
+            "Denied requests over time",
+            "<h2>What happened</h2>",
+            "<figcaption>Recovery per instance",
+            "<h2>Orphaned tokens and false accepts</h2>",
+            "<h2>Latency",
+            "<caption>Parameters</caption>",
+            "<h2>Warnings</h2>",
+            "<h2>Repeat it</h2>",
+        ];
+        let places: Vec<usize> = order.iter().map(|part| page.find(part).expect(part)).collect();
+        assert!(places.is_sorted(), "{places:?}");
+    }
+
+    #[test]
+    fn text_of_a_record_is_only_text() {
+        let hostile = || String::from("<script>alert(1)</script>\"'&\u{1}");
+        let mut record = sample::no_overlap();
+        (record.scenario.name, record.scenario.question, record.command) =
+            (hostile(), Some(hostile()), hostile());
+        (record.keyquake, record.scenario.hash, record.warnings) = (hostile(), hostile(), vec![hostile()]);
+        let cell = &mut record.cells[0];
+        cell.parameters.insert(hostile(), hostile());
+        cell.metrics.false_accepts.insert(hostile(), 3);
+        cell.metrics.streams.insert(hostile(), Traffic::default());
+        cell.metrics.all.outcomes.insert(hostile(), 3);
+        cell.gates[0].gate.of = hostile();
+        (cell.episodes[0].title, cell.episodes[0].cohort) = (hostile(), hostile());
+        for event in &mut cell.events {
+            *event = Event {
+                key: Some(hostile()),
+                detail: Some(hostile()),
+                kind: EventKind::Runbook,
+                ..event.clone()
+            };
+        }
+        let (page, charts) = drawn(&mut record);
+        assert!(!page.contains("<script") && !page.contains('\u{1}'));
+        assert_well_formed(&page);
+        charts.iter().flatten().for_each(|chart| assert_well_formed(&chart.svg));
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_outside() {
+        let (page, _) = drawn(&mut sample::no_overlap());
+        assert!(page.contains(
+            "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\""
+        ));
+        let namespace = "http://www.w3.org/2000/svg";
+        let rest = page.replace(namespace, "");
+        for outside in ["http:", "https:", "src=", "@import", "<script", "<link", "url(h"] {
+            assert!(!rest.contains(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn size_is_bounded_however_long_the_run() {
+        let (half_hour, charts) = drawn(&mut sample::long(1_800));
+        assert!(half_hour.len() < 200_000, "{}", half_hour.len());
+        assert!(charts.iter().flatten().all(|chart| chart.svg.len() < 40_000));
+        let (day, _) = drawn(&mut sample::long(86_400));
+        assert!(day.len() < 200_000, "{}", day.len());
+    }
+
+    #[test]
+    fn numbers_at_the_edge_are_drawn_and_not_panicked_over() {
+        let mut record = sample::no_overlap();
+        let cell = &mut record.cells[0];
+        let windows = &mut cell.windows;
+        windows.width_s = 1e9;
+        for column in [&mut windows.requests, &mut windows.must_pass, &mut windows.cohort_must_pass] {
+            column.fill(u64::MAX);
+        }
+        for column in [&mut windows.failures, &mut windows.cohort_failures, &mut windows.jwks_requests] {
+            column.fill(u64::MAX);
+        }
+        windows.latency_p99_ms.fill(Some(f64::MAX));
+        windows.latency_p50_ms.fill(Some(f64::MIN));
+        cell.events[0].planned_s = f64::MAX;
+        cell.instances[0].time_to_recover[0] = sample::recovered(f64::MAX);
+        cell.instances[1].time_to_recover[0] = sample::recovered(f64::MIN);
+        cell.episodes[0].metrics.cohort.time_to_recover = sample::recovered(f64::MAX);
+        cell.episodes[0].metrics.all.traffic.denied = u64::MAX;
+        cell.metrics.false_accepts = [("a".into(), u64::MAX), ("b".into(), u64::MAX)].into();
+        let (page, _) = drawn(&mut record);
+        assert_well_formed(&page);
+        assert!(page.len() < 200_000);
+    }
+
+    #[test]
+    fn a_fleet_that_is_too_large_to_list_is_counted() {
+        let mut record = sample::no_overlap();
+        let cell = &mut record.cells[0];
+        cell.instances = vec![cell.instances[0].clone(); 1_000];
+        cell.instances[7].time_to_recover[0] = sample::not_recovered(50.0);
+        cell.instances[8].time_to_recover[0] = sample::inconclusive();
+        let (page, charts) = drawn(&mut record);
+        let recovery = charts[0].iter().find(|chart| chart.name == "recovery").unwrap();
+        assert!(recovery.svg.contains("998 instances") && recovery.svg.contains("not recovered"));
+        assert!(page.len() < 200_000);
+    }
+}
