@@ -267,7 +267,7 @@ impl Policy {
             (
                 "on_unknown_kid",
                 !per_kid || self.on_unknown_kid == OnMiss::Refetch,
-                "with `store = \"per_kid\"` nothing is ever loaded unless a miss refetches",
+                "must be `refetch`: with `store = \"per_kid\"` nothing else ever loads a key",
             ),
             (
                 "limiter_interval",
