@@ -1,0 +1,142 @@
+//! Fetches key sets over HTTP, and leaves it to the policy what to make of the answers.
+
+use std::pin::Pin;
+
+use keyquake_core::{Jwks, Response};
+use reqwest::{Client, RequestBuilder, Url, redirect, retry};
+
+use super::freshness::freshness;
+use super::key::{PublicKey, key_set};
+
+/// Fetches the key set once. Dropping what it returns gives the fetch up.
+pub(super) type Fetch = Box<dyn Fn() -> Fetching + Send + Sync>;
+
+/// A fetch under way.
+pub(super) type Fetching = Pin<Box<dyn Future<Output = Response<PublicKey>> + Send>>;
+
+/// Fetches this URL with a client of its own, which pools connections.
+///
+/// The client neither follows redirects nor asks proxies, does not try again and never gives up: when a fetch has
+/// lasted too long is for the cache to say.
+///
+/// # Errors
+///
+/// The system does not let the client be made.
+pub(super) fn over_http(url: Url) -> Result<Fetch, reqwest::Error> {
+    let client = Client::builder()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .pool_idle_timeout(None)
+        .build()?;
+    Ok(Box::new(move || Box::pin(fetch(client.get(url.clone())))))
+}
+
+async fn fetch(request: RequestBuilder) -> Response<PublicKey> {
+    let Ok(mut answer) = request.send().await else { return Response::unanswered() };
+    Response {
+        status: Some(answer.status().as_u16()),
+        freshness: freshness(answer.headers()),
+        keys: read_body(&mut answer).await.and_then(|body| key_set(&body).ok()),
+    }
+}
+
+/// The body, unless it is cut off or longer than what anyone would look at.
+async fn read_body(answer: &mut reqwest::Response) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.ok()? {
+        if body.len() + chunk.len() > Jwks::MAX_BYTES {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyquake_core::{Algorithm, Freshness, Span};
+    use keyquake_idp::SigningKey;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Fetches from a server that reads a request, writes these bytes and closes the connection.
+    async fn fetch_from(answer: impl AsRef<[u8]>) -> Response<PublicKey> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+        let fetching = over_http(url.parse().unwrap()).unwrap()();
+        let serving = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(connection.read_u8().await.unwrap());
+            }
+            assert!(request.starts_with(b"GET /jwks.json HTTP/1.1\r\n"));
+            // Whoever has read enough may hang up before the end.
+            let _ = connection.write_all(answer.as_ref()).await;
+        };
+        tokio::join!(fetching, serving).0
+    }
+
+    fn jwks() -> String {
+        json!({ "keys": [SigningKey::generate(Algorithm::Es256).unwrap().public_jwk()] }).to_string()
+    }
+
+    fn with_length(head: &str, body: &str) -> String {
+        format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn a_key_set_is_reported_with_its_status_and_freshness() {
+        let head = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nage: 7";
+        let response = fetch_from(with_length(head, &jwks())).await;
+        assert_eq!(response.status, Some(200));
+        let freshness =
+            Freshness { max_age: Some(Span::from_secs(60)), age: Span::from_secs(7), no_cache: false };
+        assert_eq!(response.freshness, freshness);
+        assert_eq!(response.keys.map(|set| set.keys.len()), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_key_set_that_comes_with_an_error_is_reported_too() {
+        let response = fetch_from(with_length("HTTP/1.1 503 Service Unavailable", &jwks())).await;
+        assert_eq!((response.status, response.keys.is_some()), (Some(503), true));
+    }
+
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let head = "HTTP/1.1 302 Found\r\nlocation: /elsewhere";
+        let response = fetch_from(with_length(head, "")).await;
+        assert_eq!((response.status, response.keys.is_some()), (Some(302), false));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_no_key_set_has_no_keys() {
+        let whole = with_length("HTTP/1.1 200 OK", &jwks());
+        let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", jwks());
+        let too_long = format!("{endless}{}", " ".repeat(Jwks::MAX_BYTES));
+        for (case, answer) in [
+            ("html", with_length("HTTP/1.1 200 OK", "<html>")),
+            ("cut off", whole[..whole.len() - 1].to_owned()),
+            ("without end and too long", too_long),
+        ] {
+            let response = fetch_from(answer).await;
+            assert_eq!((response.status, response.keys.is_some()), (Some(200), false), "{case}");
+        }
+        assert!(fetch_from(endless).await.keys.is_some());
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_unanswered() {
+        for answer in ["", "HTTP/1.1 200 OK\r\ncache-con", "SSH-2.0-OpenSSH_9.2\r\n\r\n"] {
+            let response = fetch_from(answer).await;
+            assert_eq!((response.status, response.freshness), (None, Freshness::UNSAID), "{answer}");
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        drop(listener);
+        assert_eq!(over_http(url).unwrap()().await.status, None);
+    }
+}
