@@ -2,4 +2,208 @@
 
 mod fetch;
 mod freshness;
+mod http;
 mod key;
+mod keys;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+use keyquake_core::{
+    Algorithm, Answer, Expectations, JwksError, KeyVersion, Keys as Candidates, Policy, PolicyError,
+    Rejection, Scratch, Time, Token, TokenKind, Verified,
+};
+use keyquake_idp::Clock;
+use reqwest::Url;
+
+use self::fetch::{Fetch, over_http};
+use self::key::{PublicKey, key_set};
+use self::keys::Keys;
+
+/// What a replica is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Its number in the fleet.
+    pub(crate) replica: u32,
+    /// The issuer whose tokens it accepts.
+    pub(crate) issuer: String,
+    /// What it calls itself among those whom a token is for.
+    pub(crate) audience: String,
+    /// The only algorithm that it accepts.
+    pub(crate) algorithm: Algorithm,
+    /// Where the issuer publishes its keys: plain HTTP.
+    pub(crate) jwks_url: Url,
+    /// How it caches them.
+    pub(crate) policy: Policy,
+    /// What the lengths that the policy leaves to chance follow from.
+    pub(crate) jitter_seed: u64,
+    /// What ages its cache and dates its claims.
+    pub(crate) clock: Clock,
+}
+
+/// Why there is no replica.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplicaError {
+    /// The policy contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The system does not let an HTTP client be made.
+    #[error("the client for the key set cannot be made")]
+    Client(#[from] reqwest::Error),
+}
+
+/// One process of the service, with one cache.
+pub(crate) struct Replica {
+    name: HeaderValue,
+    api: Expectations,
+    session: Expectations,
+    policy: Policy,
+    clock: Clock,
+    keys: Arc<Keys>,
+}
+
+/// A token as it is presented.
+#[derive(Clone, Copy)]
+struct Presented<'a> {
+    token: &'a [u8],
+    /// The nonce of the login that it came from.
+    nonce: Option<&'a str>,
+    /// What the endpoint wants.
+    expected: &'a Expectations,
+}
+
+/// What a first look at a token finds out.
+enum Glance {
+    Accepted,
+    /// Which keys it needs is not certain.
+    KeysUnsure,
+    /// It was tried in vain with the keys of this version.
+    BadSignature(KeyVersion),
+}
+
+thread_local! {
+    /// Room to decode the tokens of one thread into.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Replica {
+    /// A replica with a cold cache.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReplicaError`] says.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time.
+    pub(crate) fn new(settings: Settings) -> Result<Arc<Self>, ReplicaError> {
+        let fetch = over_http(settings.jwks_url.clone())?;
+        Ok(Self::with_fetch(settings, fetch)?)
+    }
+
+    fn with_fetch(settings: Settings, fetch: Fetch) -> Result<Arc<Self>, PolicyError> {
+        let Settings { policy, clock, jitter_seed, .. } = settings;
+        let expect = |token| Expectations {
+            algorithms: vec![settings.algorithm],
+            leeway: policy.leeway,
+            ..Expectations::new(&settings.issuer, &settings.audience, token)
+        };
+        Ok(Arc::new(Self {
+            name: settings.replica.into(),
+            api: expect(TokenKind::AccessToken),
+            session: expect(TokenKind::IdToken),
+            keys: Keys::start(policy.clone(), jitter_seed, clock, fetch)?,
+            policy,
+            clock,
+        }))
+    }
+
+    /// Behaves as if a fetch had brought this key set at that moment, which may lie before the start.
+    ///
+    /// # Errors
+    ///
+    /// It is no key set.
+    pub(crate) fn preload(&self, body: &[u8], at: Time) -> Result<(), JwksError> {
+        self.keys.preload(key_set(body)?, at);
+        Ok(())
+    }
+
+    /// Forgets all keys.
+    pub(crate) fn invalidate(&self) {
+        self.keys.invalidate();
+    }
+
+    /// Whether a token is accepted: at once if the published keys decide it, else when the cache has answered.
+    async fn judge(&self, presented: Presented<'_>) -> Result<(), Rejection> {
+        match SCRATCH.with_borrow_mut(|scratch| self.glance(presented, scratch))? {
+            Glance::Accepted => Ok(()),
+            Glance::KeysUnsure => self.ponder(presented, None).await,
+            Glance::BadSignature(tried) => self.ponder(presented, Some(tried)).await,
+        }
+    }
+
+    /// Looks at a token without waiting, locking or, once there is room in `scratch`, allocating.
+    fn glance(&self, presented: Presented<'_>, scratch: &mut Scratch) -> Result<Glance, Rejection> {
+        let token = Token::parse(presented.token, presented.expected, scratch)?;
+        let now = self.clock.now();
+        let published = self.keys.published();
+        let Some(candidates) = published.keys(token.kid(), token.algorithm(), now) else {
+            return Ok(Glance::KeysUnsure);
+        };
+        match token.verify(in_order(candidates)) {
+            Ok(verified) => self.check(verified, presented, now).map(|()| Glance::Accepted),
+            Err(_) => Ok(Glance::BadSignature(candidates.version())),
+        }
+    }
+
+    /// Asks the cache for keys, and once for others if those, or the ones `tried` before, do not verify the token.
+    ///
+    /// The token is read again: what the first look decoded is no longer there when others use the thread.
+    async fn ponder(&self, presented: Presented<'_>, tried: Option<KeyVersion>) -> Result<(), Rejection> {
+        let mut scratch = Scratch::default();
+        let token = Token::parse(presented.token, presented.expected, &mut scratch)?;
+        let tried = match tried {
+            Some(tried) => tried,
+            None => {
+                let candidates = candidates(self.keys.find(token.class()).await)?;
+                match token.verify(in_order(&candidates)) {
+                    Ok(verified) => return self.check(verified, presented, self.clock.now()),
+                    Err(_) => candidates.version(),
+                }
+            }
+        };
+        let others = candidates(self.keys.find_other(token.class(), tried).await)?;
+        self.check(token.verify(in_order(&others))?, presented, self.clock.now())
+    }
+
+    /// The claims. An ID token without the nonce of its login could be anyone's (OpenID Connect Core 1.0 section
+    /// 15.5.2).
+    fn check(&self, verified: Verified<'_>, presented: Presented<'_>, now: Time) -> Result<(), Rejection> {
+        verified.check(presented.nonce, self.clock.unix(now))?;
+        if presented.expected.token == TokenKind::IdToken && presented.nonce.is_none() {
+            return Err(Rejection::Nonce);
+        }
+        Ok(())
+    }
+}
+
+fn in_order(candidates: &Candidates<PublicKey>) -> impl Iterator<Item = (KeyVersion, &PublicKey)> {
+    candidates.iter().map(|entry| (entry.version, &entry.key))
+}
+
+fn candidates(answer: Answer<PublicKey>) -> Result<Candidates<PublicKey>, Rejection> {
+    match answer {
+        Answer::Keys(keys) => Ok(keys),
+        Answer::KidMissing => Err(Rejection::KidMissing),
+        Answer::UnknownKid => Err(Rejection::KidUnknown),
+        Answer::Limited => Err(Rejection::RefetchLimited),
+        Answer::Unavailable(_) => Err(Rejection::JwksUnavailable),
+        Answer::NoOtherKey => Err(Rejection::BadSignature),
+        Answer::Shed => Err(Rejection::Overloaded),
+    }
+}
