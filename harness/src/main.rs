@@ -1,6 +1,19 @@
 //! The command line of keyquake.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "no command starts it yet"))]
+mod arrivals;
+mod cli;
+mod live;
+mod measure;
+mod observe;
+mod oracle;
+mod plan;
+mod scenario;
+mod seed;
 mod sut;
+mod terminal;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -133,11 +133,6 @@ impl Replica {
         Ok(())
     }
 
-    /// Forgets all keys.
-    pub(crate) fn invalidate(&self) {
-        self.keys.invalidate();
-    }
-
     /// Whether a token is accepted: at once if the published keys decide it, else when the cache has answered.
     async fn judge(&self, presented: Presented<'_>) -> Result<(), Rejection> {
         match SCRATCH.with_borrow_mut(|scratch| self.glance(presented, scratch))? {

@@ -95,11 +95,6 @@ impl Keys {
         self.handle(Event::Preload(set, at));
     }
 
-    /// Forgets all keys.
-    pub(super) fn invalidate(self: &Arc<Self>) {
-        self.handle(Event::Invalidate);
-    }
-
     async fn ask(
         self: &Arc<Self>,
         event: impl FnOnce(Ticket) -> Event<PublicKey, Ticket>,

@@ -1,0 +1,165 @@
+//! `keyquake idp`: the mock IdP alone, on a port of its own.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use keyquake_core::{Algorithm, Span, Time};
+use keyquake_idp::{
+    Clock, Guard, Idp as Machine, KeyRing, Provider, Rotation, Settings, SigningKey, Style, Timeline,
+};
+use tokio::net::TcpListener;
+
+use super::{End, Unusable};
+use crate::terminal::{print, say};
+
+/// Holds the token that `/admin` and `/token` ask for; it never shows in a list of processes.
+const ADMIN_TOKEN: &str = "KEYQUAKE_ADMIN_TOKEN";
+/// How long before a rotation its key is generated.
+const KEY_AHEAD: Span = Span::from_secs(1);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Off loopback, requests to /admin and /token must carry the bearer token that the
+environment variable KEYQUAKE_ADMIN_TOKEN names.
+
+Rotate by hand:
+  curl -X POST -H 'content-type: application/json' -d '{\"style\":\"no-overlap\"}' \\
+       http://127.0.0.1:8400/admin/rotate")]
+pub(super) struct Idp {
+    /// The port; 0 for a free one.
+    #[arg(long, default_value_t = 8400)]
+    port: u16,
+    /// The address to listen on.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// The issuer, where services reach it under another name than its address.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// What its keys sign with.
+    #[arg(long, value_enum, default_value_t = Alg::Rs256)]
+    algorithm: Alg,
+    /// How long its tokens live.
+    #[arg(long, default_value = "1h", value_name = "DURATION")]
+    token_lifetime: Span,
+    /// The `max-age` of its JWKS.
+    #[arg(long, default_value = "5m", value_name = "DURATION")]
+    max_age: Span,
+    /// Rotate again and again.
+    #[arg(long, value_name = "DURATION")]
+    rotate_every: Option<Span>,
+    /// How it rotates then.
+    #[arg(long, value_enum, default_value_t = Rotating::Overlap)]
+    style: Rotating,
+    /// How long a new key is published before it signs, in style `overlap`.
+    #[arg(long, default_value = "1m", value_name = "DURATION")]
+    lead: Span,
+    /// What the names of tokens follow from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Alg {
+    #[value(name = "RS256")]
+    Rs256,
+    #[value(name = "ES256")]
+    Es256,
+}
+
+/// The styles that make sense again and again.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Rotating {
+    Overlap,
+    JustInTime,
+    NoOverlap,
+    Revoke,
+}
+
+impl Idp {
+    pub(super) fn execute(self) -> anyhow::Result<End> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<End> {
+        let address = SocketAddr::new(self.host, self.port);
+        let token = std::env::var(ADMIN_TOKEN).ok();
+        let guard = Guard::new(self.host, token.as_deref())
+            .map_err(|error| Unusable(format!("error: {error}\nhint: set {ADMIN_TOKEN}")))?;
+        if self.rotate_every.is_some_and(|every| every < KEY_AHEAD) {
+            let message = format!(
+                "error: `--rotate-every` must be at least {KEY_AHEAD}: keys take a while to generate"
+            );
+            return Err(Unusable(message).into());
+        }
+        let timeline = Timeline::new(Vec::new(), Vec::new())?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Unusable(format!("error: cannot listen on {address}: {error}")))?;
+        let issuer = self.issuer.clone().unwrap_or(format!("http://{}", listener.local_addr()?));
+        let keys = KeyRing::generate(&timeline, self.algorithm()).context("cannot generate keys")?;
+        let clock = Clock::start_today(Span::ZERO, 1.0)?;
+        let idp = Machine::new(self.settings(&issuer), timeline, keys, clock.now())
+            .map_err(|error| Unusable(format!("error: {error}")))?;
+        print(&format!("{issuer}\n"));
+        say(&format!("JWKS at {issuer}/.well-known/jwks.json, tokens at {issuer}/token; Ctrl-C ends it"));
+        let provider = Arc::new(Provider::new(idp, clock, guard));
+        let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+        tokio::select! {
+            outcome = keyquake_idp::serve(listener, Arc::clone(&provider), interrupted) => outcome?,
+            outcome = self.keep_rotating(&provider) => match outcome? {},
+        }
+        Ok(End::Done)
+    }
+
+    /// Rotates again and again, each time with a key that was generated shortly before.
+    async fn keep_rotating(&self, provider: &Provider) -> anyhow::Result<Infallible> {
+        let Some(every) = self.rotate_every else { return Ok(std::future::pending().await) };
+        let clock = *provider.clock();
+        let mut at = clock.now();
+        loop {
+            at = at + every;
+            tokio::time::sleep_until(clock.instant(at - KEY_AHEAD).into()).await;
+            let algorithm = self.algorithm();
+            let key = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm)).await??;
+            tokio::time::sleep_until(clock.instant(at).into()).await;
+            let new = provider.with(|idp, now| idp.rotate(now, self.rotation(now), Some(key)))?;
+            if let Some(new) = new {
+                say(&format!("rotation to {new} begins"));
+            }
+        }
+    }
+
+    fn rotation(&self, at: Time) -> Rotation {
+        let kept = self.token_lifetime.saturating_add(Span::from_secs(300));
+        match self.style {
+            Rotating::Overlap => {
+                Rotation { lead: self.lead, retention: kept, ..Rotation::new(at, Style::Overlap) }
+            }
+            Rotating::JustInTime => Rotation { retention: kept, ..Rotation::new(at, Style::JustInTime) },
+            Rotating::NoOverlap => Rotation::new(at, Style::NoOverlap),
+            Rotating::Revoke => Rotation::new(at, Style::Revoke),
+        }
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        match self.algorithm {
+            Alg::Rs256 => Algorithm::Rs256,
+            Alg::Es256 => Algorithm::Es256,
+        }
+    }
+
+    fn settings(&self, issuer: &str) -> Settings {
+        Settings {
+            issuer: issuer.to_owned(),
+            audience: "keyquake".to_owned(),
+            algorithm: self.algorithm(),
+            token_lifetime: self.token_lifetime,
+            cache_control: Some(format!("public, max-age={}", self.max_age.as_secs())),
+            seed: self.seed,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! A run over real HTTP: the IdP, the fleet and the generator in one process, each on ports of its own.
+
+mod connections;
+mod generator;
+mod pacer;
+mod progress;
+mod sessions;
+mod token_client;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use axum::serve::ListenerExt;
+use hyper::header::HeaderValue;
+use keyquake_core::{Span, Time, UnixTime};
+use keyquake_idp::{
+    Clock, Forgery, Guard, Idp, KeyId, KeyRing, Provider, Settings, TokenIds, TokenKind, TokenRequest,
+};
+use rand::Rng;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::LocalSet;
+
+use self::connections::{Broken, Connections};
+use self::generator::Generator;
+use self::progress::Gauge;
+use self::sessions::{Credentials, Sessions, bearer, facts};
+use self::token_client::TokenClient;
+use crate::arrivals::Arrivals;
+use crate::measure::Run;
+use crate::observe::Fold;
+use crate::plan::Plan;
+use crate::scenario::Endpoint;
+use crate::seed;
+use crate::sut::{self, Replica};
+use crate::terminal::say;
+
+/// For whom the tokens of a run are.
+const AUDIENCE: &str = "keyquake";
+/// Between the start of the clock and the first arrival, by wall time: connections are opened in it.
+const SETTLING: Duration = Duration::from_millis(300);
+/// The supply of names for tokens that must be refused; the first is the IdP's own.
+const REFUSED_TOKENS: u64 = 1;
+/// The nonce that ID tokens which must be refused carry, and that is expected of them.
+const REFUSED_NONCE: &str = "nobody";
+
+/// Runs a plan and returns what was seen, also when Ctrl-C ended it early.
+///
+/// # Errors
+///
+/// What kept it from starting.
+pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let run = runtime.block_on(async { Stage::set(plan).await?.play(command).await });
+    // What still serves has nobody left to serve.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    run
+}
+
+/// Everything in place, and the clock running.
+struct Stage<'p> {
+    plan: &'p Plan,
+    clock: Clock,
+    provider: Arc<Provider>,
+    gauge: Arc<Gauge>,
+    generator: Generator,
+}
+
+impl<'p> Stage<'p> {
+    async fn set(plan: &'p Plan) -> anyhow::Result<Self> {
+        let idp_listener = bind().await?;
+        let issuer = format!("http://{}", idp_listener.local_addr()?);
+        let keys = KeyRing::generate(&plan.timeline, plan.algorithm).context("cannot generate keys")?;
+        let settling = Span::from_nanos(SETTLING.as_nanos() as u64).scale(plan.speed);
+        let lead_in = plan.warmup.saturating_add(settling);
+        let mut idp =
+            Idp::new(settings(plan, &issuer), plan.timeline.clone(), keys.clone(), Time::ZERO - lead_in)?;
+        // Tokens are made before the clock starts, so that no signature competes with the first requests.
+        let today = Clock::start_today(Span::ZERO, 1.0)?;
+        let zero = today.unix(today.now()) + lead_in;
+        let sessions = Sessions::log_in(plan, &mut idp, zero - plan.warmup)?;
+        let expired = refused_tokens(plan, &idp, zero, Forgery::Expired);
+        let forged = refused_tokens(plan, &idp, zero, Forgery::BadSignature);
+
+        let clock = Clock::start(lead_in, plan.speed, zero)?;
+        let guard = Guard::new(Ipv4Addr::LOCALHOST.into(), None)?;
+        let provider = Arc::new(Provider::new(idp, clock, guard));
+        tokio::spawn(keyquake_idp::serve(idp_listener, Arc::clone(&provider), std::future::pending()));
+        let mut replicas = Vec::new();
+        for number in 0..plan.replicas {
+            let address = start_replica(plan, &issuer, &keys, clock, number).await?;
+            replicas.push(Connections::new(address, plan.traffic.connections));
+        }
+        say(&format!("the IdP is {issuer}, before {} replicas", plan.replicas));
+
+        let timeout = Duration::from(plan.traffic.timeout.scale(1.0 / plan.speed));
+        let endpoint = plan.traffic.endpoint;
+        let gauge = Arc::new(Gauge::default());
+        let generator = Generator {
+            clock,
+            timeline: plan.timeline.clone(),
+            path: path(endpoint),
+            timeout,
+            max_in_flight: plan.traffic.max_in_flight as usize,
+            replicas,
+            sessions: RefCell::new(sessions),
+            token_client: TokenClient::new(&issuer, endpoint, &keys, &plan.timeline, timeout)?,
+            expired,
+            forged,
+            fold: RefCell::new(Fold::new(plan, clock)),
+            gauge: Arc::clone(&gauge),
+            under_way: RefCell::default(),
+            started: Cell::default(),
+            rescheduled: Notify::new(),
+            idle: Notify::new(),
+        };
+        Ok(Self { plan, clock, provider, gauge, generator })
+    }
+
+    async fn play(self, command: &str) -> anyhow::Result<Run<'p>> {
+        let Self { plan, clock, provider, gauge, generator } = self;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (done, mut generated) = oneshot::channel();
+        let arrivals = Arrivals::new(plan);
+        let its_stop = Arc::clone(&stop);
+        std::thread::Builder::new()
+            .name("generator".to_owned())
+            .spawn(move || drop(done.send(generate(generator, arrivals, its_stop))))?;
+        let mut interrupted_at = None;
+        let fold = tokio::select! {
+            fold = &mut generated => fold,
+            never = progress::show(plan, clock, &gauge, &provider) => match never {},
+            _ = tokio::signal::ctrl_c() => {
+                interrupted_at = Some(clock.now());
+                stop.store(true, Ordering::Relaxed);
+                say("interrupted: waiting for what is under way");
+                generated.await
+            }
+        };
+        let fold = fold.context("the load generator broke down")??;
+        Ok(provider.with(|idp, _| Run {
+            plan,
+            command: command.to_owned(),
+            fold,
+            applied: idp.event_log().to_vec(),
+            jwks: idp.jwks_log().entries().to_vec(),
+            jwks_dropped: idp.jwks_log().dropped(),
+            ended: interrupted_at.unwrap_or(plan.end()).min(plan.end()),
+            cut_short: interrupted_at.map(|at| format!("Interrupted at {:.1} s.", at.as_secs_f64())),
+        }))
+    }
+}
+
+async fn bind() -> anyhow::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot open a port on 127.0.0.1")
+}
+
+fn settings(plan: &Plan, issuer: &str) -> Settings {
+    Settings {
+        issuer: issuer.to_owned(),
+        audience: AUDIENCE.to_owned(),
+        algorithm: plan.algorithm,
+        token_lifetime: plan.token_lifetime,
+        cache_control: Some(format!("public, max-age={}", plan.jwks_max_age.as_secs())),
+        seed: plan.seed,
+    }
+}
+
+fn path(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Api => "/api",
+        Endpoint::Session => "/session",
+    }
+}
+
+/// One token of this kind for each key, to be sent while that key signs.
+fn refused_tokens(
+    plan: &Plan,
+    idp: &Idp,
+    issued: UnixTime,
+    forgery: Forgery,
+) -> BTreeMap<KeyId, Credentials> {
+    let mut ids = TokenIds::new(plan.seed, REFUSED_TOKENS);
+    let kind = match plan.traffic.endpoint {
+        Endpoint::Api => TokenKind::Access { scope: String::new() },
+        Endpoint::Session => TokenKind::Id { nonce: Some(REFUSED_NONCE.to_owned()) },
+    };
+    let signers = plan.timeline.keys().filter_map(|(id, _)| idp.keys().get(id));
+    signers
+        .map(|signer| {
+            let name = "nobody".to_owned();
+            let request = TokenRequest {
+                kind: kind.clone(),
+                subject: name.clone(),
+                client: name,
+                issued,
+                id: ids.draw(),
+            };
+            let token = idp.mint().forge(signer, &request, forgery);
+            let credentials = Credentials {
+                authorization: bearer(&token.token),
+                nonce: (plan.traffic.endpoint == Endpoint::Session)
+                    .then(|| HeaderValue::from_static(REFUSED_NONCE)),
+                facts: facts(&token, forgery != Forgery::Expired),
+                number: 0,
+            };
+            (signer.id, credentials)
+        })
+        .collect()
+}
+
+async fn start_replica(
+    plan: &Plan,
+    issuer: &str,
+    keys: &KeyRing,
+    clock: Clock,
+    number: u32,
+) -> anyhow::Result<SocketAddr> {
+    let replica = Replica::new(sut::Settings {
+        replica: number,
+        issuer: issuer.to_owned(),
+        audience: AUDIENCE.to_owned(),
+        jwks_url: format!("{issuer}/instances/{number}/.well-known/jwks.json").parse()?,
+        algorithm: plan.algorithm,
+        policy: plan.policy.clone(),
+        jitter_seed: seed::generator(plan.seed, "cache jitter", u64::from(number)).next_u64(),
+        clock,
+    })?;
+    if let Some(at) = plan.caches[number as usize] {
+        replica.preload(&published_then(plan, keys, at), at)?;
+    }
+    let listener = bind().await?;
+    let address = listener.local_addr()?;
+    let app = replica.router();
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(address)
+}
+
+/// The body of the JWKS as it was at a moment.
+fn published_then(plan: &Plan, keys: &KeyRing, at: Time) -> Vec<u8> {
+    let published = plan.timeline.keys().filter(|(_, life)| life.state(at).published);
+    let jwks: Vec<_> = published.filter_map(|(id, _)| Some(keys.get(id)?.key.public_jwk().clone())).collect();
+    serde_json::json!({ "keys": jwks }).to_string().into_bytes()
+}
+
+/// Generates the load, on a thread of its own.
+fn generate(generator: Generator, arrivals: Arrivals, stop: Arc<AtomicBool>) -> anyhow::Result<Fold> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let generator = Rc::new(generator);
+    local.block_on(&runtime, async {
+        generator.open_connections().await.map_err(|Broken| anyhow!("the fleet does not answer"))?;
+        let (due, pacer) = pacer::start(arrivals, generator.clock, Arc::clone(&stop))?;
+        Rc::clone(&generator).run(due, || stop.load(Ordering::Relaxed)).await;
+        pacer.join().map_err(|_| anyhow!("the pacer broke down"))
+    })?;
+    // Its tasks hold the generator.
+    drop(local);
+    let generator = Rc::into_inner(generator).context("the load generator is still at work")?;
+    Ok(generator.fold.into_inner())
+}

@@ -1,0 +1,217 @@
+//! The open-loop load generator: every arrival is sent when it is due, whatever became of those before it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
+use keyquake_core::Time;
+use keyquake_idp::{Clock, KeyId, Timeline};
+use tokio::sync::{Notify, mpsc};
+
+use super::connections::{Broken, Connections};
+use super::progress::Gauge;
+use super::sessions::{Credentials, Renewal, Sessions, signing_key};
+use super::token_client::TokenClient;
+use crate::arrivals::{Arrival, Sender};
+use crate::observe::{Fold, Observation, Outcome};
+
+/// The request header in which `/session` expects the nonce of the login.
+const NONCE: HeaderName = HeaderName::from_static("x-nonce");
+/// How long requests under way are waited for when a run is interrupted.
+const INTERRUPTED_DRAIN: Duration = Duration::from_secs(2);
+
+/// Everything that the generator needs; it is built before the clock starts.
+pub(crate) struct Generator {
+    pub(crate) clock: Clock,
+    pub(crate) timeline: Timeline,
+    pub(crate) path: &'static str,
+    /// By wall time.
+    pub(crate) timeout: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) replicas: Vec<Connections>,
+    pub(crate) sessions: RefCell<Sessions>,
+    pub(crate) token_client: TokenClient,
+    /// Tokens that must be refused, by the key that they name.
+    pub(crate) expired: BTreeMap<KeyId, Credentials>,
+    pub(crate) forged: BTreeMap<KeyId, Credentials>,
+    pub(crate) fold: RefCell<Fold>,
+    pub(crate) gauge: Arc<Gauge>,
+    pub(crate) under_way: RefCell<BTreeMap<u64, UnderWay>>,
+    pub(crate) started: Cell<u64>,
+    /// The sessions' queue has changed.
+    pub(crate) rescheduled: Notify,
+    pub(crate) idle: Notify,
+}
+
+/// A request that has not ended.
+#[derive(Clone, Debug)]
+pub(crate) struct UnderWay {
+    arrival: Arrival,
+    credentials: Credentials,
+    sent: Option<Time>,
+}
+
+impl Generator {
+    /// Opens the connections that are kept, so that the first requests do not pay for it.
+    pub(crate) async fn open_connections(&self) -> Result<(), Broken> {
+        for connections in &self.replicas {
+            connections.open_all().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the arrivals and waits until all have ended. Must run within a `LocalSet`.
+    pub(crate) async fn run(
+        self: Rc<Self>,
+        mut arrivals: mpsc::Receiver<Arrival>,
+        interrupted: impl Fn() -> bool,
+    ) {
+        let renewals = tokio::task::spawn_local(Rc::clone(&self).keep_sessions());
+        while let Some(arrival) = arrivals.recv().await {
+            self.dispatch(arrival);
+        }
+        renewals.abort();
+        self.drain(interrupted()).await;
+    }
+
+    fn dispatch(self: &Rc<Self>, arrival: Arrival) {
+        let credentials = self.credentials(arrival);
+        let request = UnderWay { arrival, credentials, sent: None };
+        if self.under_way.borrow().len() >= self.max_in_flight {
+            self.note(&request, Outcome::Shed);
+            return;
+        }
+        let number = self.started.get();
+        self.started.set(number + 1);
+        self.under_way.borrow_mut().insert(number, request);
+        let this = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let outcome = match tokio::time::timeout(this.timeout, this.send(number)).await {
+                Ok(Ok(status)) => Outcome::of_status(status),
+                Ok(Err(Broken)) => Outcome::Failed(None),
+                Err(_) => Outcome::TimedOut,
+            };
+            this.end(number, outcome);
+        });
+    }
+
+    fn credentials(&self, arrival: Arrival) -> Credentials {
+        let by_key = |tokens: &BTreeMap<KeyId, Credentials>| {
+            tokens.get(&signing_key(&self.timeline, arrival.at)).cloned()
+        };
+        let made = match arrival.sender {
+            Sender::Session(session) => Some(self.sessions.borrow().credentials(session).clone()),
+            Sender::Expired => by_key(&self.expired),
+            Sender::Forged => by_key(&self.forged),
+        };
+        // One of each kind was made for every key of the timeline.
+        made.unwrap_or_else(|| self.sessions.borrow().credentials(0).clone())
+    }
+
+    async fn send(&self, number: u64) -> Result<u16, Broken> {
+        let Some(UnderWay { arrival, credentials, .. }) = self.under_way.borrow().get(&number).cloned()
+        else {
+            return Err(Broken);
+        };
+        let connections = &self.replicas[arrival.replica as usize];
+        let connection = connections.take(arrival.connection).await?;
+        let mut request = Request::get(self.path)
+            .header(HOST, HeaderValue::from_static("localhost"))
+            .header(AUTHORIZATION, credentials.authorization);
+        if let Some(nonce) = credentials.nonce {
+            request = request.header(NONCE, nonce);
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|_| Broken)?;
+        if let Some(under_way) = self.under_way.borrow_mut().get_mut(&number) {
+            under_way.sent = Some(self.clock.now());
+        }
+        connections.send(connection, request).await
+    }
+
+    fn end(&self, number: u64, outcome: Outcome) {
+        let Some(request) = self.under_way.borrow_mut().remove(&number) else { return };
+        self.note(&request, outcome);
+        if self.under_way.borrow().is_empty() {
+            self.idle.notify_one();
+        }
+    }
+
+    /// Folds a request away and lets its session react.
+    fn note(&self, request: &UnderWay, outcome: Outcome) {
+        let now = self.clock.now();
+        let UnderWay { arrival, credentials, sent } = request;
+        let mut fold = self.fold.borrow_mut();
+        let denied = fold.take(&Observation {
+            arrival: *arrival,
+            token: credentials.facts,
+            sent: *sent,
+            ended: now,
+            outcome,
+        });
+        self.gauge.count(outcome, denied);
+        if let Sender::Session(session) = arrival.sender {
+            let mut sessions = self.sessions.borrow_mut();
+            if sessions.ended(session, credentials.number, (outcome, denied), now) {
+                fold.locked_out(now, session);
+            }
+            if matches!(outcome, Outcome::Rejected(_)) {
+                self.rescheduled.notify_one();
+            }
+        }
+    }
+
+    /// Renews tokens when they are due.
+    async fn keep_sessions(self: Rc<Self>) {
+        loop {
+            let next = self.sessions.borrow().next_due().unwrap_or(Time::NEVER);
+            let now = self.clock.now();
+            if now < next {
+                let wake = tokio::time::sleep_until(self.clock.instant(next).into());
+                tokio::select! {
+                    () = wake => {}
+                    () = self.rescheduled.notified() => {}
+                }
+                continue;
+            }
+            let due = self.sessions.borrow_mut().due(now);
+            for renewal in due {
+                self.fold.borrow_mut().token_requested(now, renewal.forced);
+                tokio::task::spawn_local(Rc::clone(&self).renew(renewal));
+            }
+        }
+    }
+
+    async fn renew(self: Rc<Self>, renewal: Renewal) {
+        let before = self.clock.now();
+        let answer = self.token_client.renew(&renewal, signing_key(&self.timeline, before)).await;
+        let now = self.clock.now();
+        let mut sessions = self.sessions.borrow_mut();
+        match answer {
+            Ok(token) => sessions.renewed(renewal.session, token, now),
+            Err(_) => sessions.not_renewed(&renewal, now),
+        }
+        self.rescheduled.notify_one();
+    }
+
+    /// Waits for what is under way; each request ends with its time-out at the latest.
+    async fn drain(&self, interrupted: bool) {
+        let patience = if interrupted { INTERRUPTED_DRAIN } else { self.timeout + INTERRUPTED_DRAIN };
+        let all_ended = async {
+            while !self.under_way.borrow().is_empty() {
+                self.idle.notified().await;
+            }
+        };
+        // What is left then has no end.
+        let _ = tokio::time::timeout(patience, all_ended).await;
+        let left = std::mem::take(&mut *self.under_way.borrow_mut());
+        for request in left.into_values() {
+            self.note(&request, Outcome::Unfinished);
+        }
+    }
+}

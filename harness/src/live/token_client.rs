@@ -1,0 +1,137 @@
+//! The token endpoint as a session sees it.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keyquake_core::UnixTime;
+use keyquake_idp::{KeyId, KeyRing, Timeline};
+use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
+use serde::Deserialize;
+
+use super::sessions::{NewToken, Renewal, login, nonce_of};
+use crate::oracle::TokenFacts;
+use crate::scenario::Endpoint;
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 * 1_024;
+
+/// Asks the token endpoint for tokens.
+#[derive(Debug)]
+pub(crate) struct TokenClient {
+    client: Client,
+    url: String,
+    endpoint: Endpoint,
+    kids: Vec<(String, KeyId)>,
+    timeline: Timeline,
+}
+
+/// Why there is no token: the endpoint is down, or said no.
+#[derive(Debug)]
+pub(crate) struct NoToken;
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    id_token: Option<String>,
+    refresh_token: String,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    kid: String,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: i64,
+}
+
+impl TokenClient {
+    pub(crate) fn new(
+        issuer: &str,
+        endpoint: Endpoint,
+        keys: &KeyRing,
+        timeline: &Timeline,
+        timeout: Duration,
+    ) -> reqwest::Result<Self> {
+        let kids = timeline.keys().filter_map(|(id, _)| Some((keys.get(id)?.key.kid().to_string(), id)));
+        Ok(Self {
+            client: Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .timeout(timeout)
+                .build()?,
+            url: format!("{issuer}/token"),
+            endpoint,
+            kids: kids.collect(),
+            timeline: timeline.clone(),
+        })
+    }
+
+    /// Gets a session its next token. `signing` is the key that signs at present.
+    pub(crate) async fn renew(&self, renewal: &Renewal, signing: KeyId) -> Result<NewToken, NoToken> {
+        let mut answer = self
+            .client
+            .post(&self.url)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(self.form(renewal))
+            .send()
+            .await
+            .map_err(|_| NoToken)?;
+        if answer.status() != 200 {
+            return Err(NoToken);
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|_| NoToken)? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(NoToken);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        self.read(&body, signing).ok_or(NoToken)
+    }
+
+    /// The parameters of the request. None of their values has a character that would need escaping.
+    fn form(&self, renewal: &Renewal) -> String {
+        let login = login(renewal.session);
+        let mut form = match &renewal.refresh_token {
+            Some(token) => format!("grant_type=refresh_token&refresh_token={token}"),
+            None => {
+                format!("grant_type=client_credentials&client_id={}&scope={}", login.client, login.scope)
+            }
+        };
+        if let Some(nonce) = nonce_of(self.endpoint, renewal.session) {
+            form.push_str("&nonce=");
+            form.push_str(&nonce);
+        }
+        form
+    }
+
+    fn read(&self, body: &[u8], signing: KeyId) -> Option<NewToken> {
+        let answer: Answer = serde_json::from_slice(body).ok()?;
+        let token = match self.endpoint {
+            Endpoint::Api => answer.access_token,
+            Endpoint::Session => answer.id_token?,
+        };
+        let mut segments = token.split('.');
+        let header: Header = segment(segments.next()?)?;
+        let claims: Claims = segment(segments.next()?)?;
+        let facts =
+            TokenFacts { key: self.key(&header.kid, signing)?, expires: UnixTime(claims.exp), forged: false };
+        Some(NewToken { token, facts, refresh_token: answer.refresh_token })
+    }
+
+    /// The key of this name; keys that share a name never sign at the same time.
+    fn key(&self, kid: &str, signing: KeyId) -> Option<KeyId> {
+        let mut named = self.kids.iter().filter(|(name, _)| name == kid).map(|(_, id)| *id);
+        let first = named.next()?;
+        let shares = named.clone().next().is_some();
+        Some(if shares && self.timeline.life(signing).is_some() { signing } else { first })
+    }
+}
+
+fn segment<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+}

@@ -1,0 +1,244 @@
+//! From what was seen to the record: episodes, metrics, windows. Every number of a report is made here.
+
+mod episodes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyquake_core::{Span, Time};
+use keyquake_idp::{AppliedEvent, Event, JwksLogEntry};
+use keyquake_reports::record::{
+    self, Cell, Engine, EventKind, Fidelity, GateResult, Instance, JwksRequest, JwksVolume, LoginStorm,
+    Record, RunMetrics, Verdict, Windows,
+};
+
+use self::episodes::Episode;
+use crate::observe::{Fold, Segment, Tally, WINDOW, share};
+use crate::plan::{Plan, fault_title};
+
+/// A run that has ended, early or not.
+pub(crate) struct Run<'p> {
+    pub(crate) plan: &'p Plan,
+    /// The command that repeats it.
+    pub(crate) command: String,
+    pub(crate) fold: Fold,
+    pub(crate) applied: Vec<AppliedEvent>,
+    pub(crate) jwks: Vec<JwksLogEntry>,
+    /// JWKS requests that did not fit into the log.
+    pub(crate) jwks_dropped: u64,
+    /// When it ended: the planned end, unless it was interrupted.
+    pub(crate) ended: Time,
+    /// Why it ended before its planned end.
+    pub(crate) cut_short: Option<String>,
+}
+
+impl Run<'_> {
+    /// Everything that reports are drawn from. Gates are not judged yet.
+    pub(crate) fn record(&self) -> Record {
+        let plan = self.plan;
+        let mut warnings = plan.warnings.clone();
+        if self.jwks_dropped > 0 {
+            warnings.push(format!(
+                "the JWKS log was full: {} later requests are in no count of JWKS requests",
+                self.jwks_dropped
+            ));
+        }
+        Record {
+            schema: record::SCHEMA,
+            keyquake: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: record::Scenario {
+                name: plan.name.clone(),
+                question: plan.question.clone(),
+                hash: plan.hash.clone(),
+            },
+            seed: plan.seed,
+            engine: Engine::Live,
+            speed: plan.speed,
+            command: self.command.clone(),
+            verdict: if self.cut_short.is_some() { Verdict::Aborted } else { Verdict::Inconclusive },
+            reasons: self.cut_short.iter().cloned().collect(),
+            warnings,
+            cells: vec![self.cell()],
+        }
+    }
+
+    fn cell(&self) -> Cell {
+        let episodes = Episode::all(self);
+        Cell {
+            parameters: self.plan.parameters.clone(),
+            metrics: self.run_metrics(),
+            episodes: episodes.iter().map(|episode| episode.record(self)).collect(),
+            instances: self.instances(&episodes),
+            events: self.events(),
+            windows: self.windows(&episodes),
+            gates: self.plan.gates.iter().cloned().map(GateResult::from).collect(),
+        }
+    }
+
+    fn run_metrics(&self) -> RunMetrics {
+        let segments = &self.fold.segments;
+        let tally = Tally::merged(segments.iter().flat_map(|segment| segment.tallies.values()));
+        RunMetrics {
+            all: tally.traffic(self.fold.run_track.worst_second()),
+            streams: BTreeMap::new(),
+            jwks: self.jwks_volume(Time::ZERO, self.ended),
+            orphaned: tally.orphaned,
+            false_accepts: tally.false_accepts_by_name(),
+            login_storm: login_storm(segments),
+            fidelity: self.fidelity(&tally),
+        }
+    }
+
+    fn fidelity(&self, tally: &Tally) -> Fidelity {
+        let limits = &self.plan.limits;
+        let tenth_of_latency = tally.latency.quantiles().map_or(0.0, |latency| latency.p99 / 10.0);
+        Fidelity {
+            lateness_ms: tally.lateness.quantiles(),
+            shed: tally.shed(),
+            shed_share: share(tally.shed(), tally.requests).unwrap_or_default(),
+            lateness_limit_ms: (limits.lateness.as_secs_f64() * 1_000.0).max(tenth_of_latency),
+            shed_limit: limits.shed.fraction(),
+        }
+    }
+
+    fn jwks_volume(&self, from: Time, until: Time) -> JwksVolume {
+        let requests: Vec<_> =
+            self.jwks.iter().filter(|entry| from <= entry.at && entry.at < until).collect();
+        let mut statuses = BTreeMap::new();
+        for entry in &requests {
+            *statuses.entry(entry.status).or_default() += 1;
+        }
+        JwksVolume {
+            jwks_requests: requests.len() as u64,
+            jwks_peak_per_second: worst_second(requests.iter().map(|entry| entry.at)),
+            statuses,
+        }
+    }
+
+    fn instances(&self, episodes: &[Episode<'_>]) -> Vec<Instance> {
+        let counts = self.fold.replicas.iter().zip(&self.plan.caches).zip(0..);
+        counts
+            .map(|((counts, loaded), replica)| Instance {
+                replica,
+                worker: 0,
+                cache_age_at_start_s: loaded.map(|at| Time::ZERO.since(at).as_secs_f64()),
+                must_pass: counts.must_pass,
+                denied: counts.denied,
+                jwks_requests: self.jwks_requests_of(replica),
+                time_to_recover: episodes.iter().map(|episode| episode.recovery_of(self, replica)).collect(),
+            })
+            .collect()
+    }
+
+    fn jwks_requests_of(&self, replica: u32) -> Vec<JwksRequest> {
+        let entries = self.jwks.iter().filter(|entry| entry.instance == Some(replica));
+        entries
+            .map(|entry| JwksRequest {
+                at_s: entry.at.as_secs_f64(),
+                answered_s: entry.answered.unwrap_or(entry.at).as_secs_f64(),
+                status: entry.status,
+                keys: entry.keys.iter().map(ToString::to_string).collect(),
+            })
+            .collect()
+    }
+
+    /// What was planned within the run, and when it happened.
+    fn events(&self) -> Vec<record::Event> {
+        let planned = self.plan.timeline.events().iter();
+        planned
+            .filter(|event| self.fold.start < event.at && event.at < self.plan.end())
+            .map(|planned| {
+                let applied =
+                    |applied: &&AppliedEvent| (applied.event, applied.planned) == (planned.event, planned.at);
+                let fault = planned.event.fault().and_then(|fault| self.plan.timeline.fault(fault));
+                record::Event {
+                    kind: kind(planned.event),
+                    key: planned.event.key().map(|key| key.to_string()),
+                    detail: fault.map(|window| fault_title(&window.fault)),
+                    planned_s: planned.at.as_secs_f64(),
+                    actual_s: self.applied.iter().find(applied).map(|event| event.applied.as_secs_f64()),
+                }
+            })
+            .collect()
+    }
+
+    fn windows(&self, episodes: &[Episode<'_>]) -> Windows {
+        let mut columns = Windows {
+            width_s: WINDOW.as_secs_f64(),
+            first_s: self.fold.start.as_secs_f64(),
+            ..Windows::default()
+        };
+        let mut start = self.fold.start;
+        for window in &self.fold.windows {
+            if start >= self.ended {
+                break;
+            }
+            let end = start + WINDOW;
+            let denials = &window.tally.denials;
+            let episode = episodes.iter().rfind(|episode| episode.from < end && start < episode.until);
+            let cohort = episode.map(|episode| episode.cohort_denials(window)).unwrap_or_default();
+            columns.requests.push(window.tally.requests);
+            columns.must_pass.push(denials.must_pass);
+            columns.false_rejects.push(denials.false_rejects);
+            columns.failures.push(denials.failures);
+            columns.cohort_must_pass.push(cohort.must_pass);
+            columns.cohort_false_rejects.push(cohort.false_rejects);
+            columns.cohort_failures.push(cohort.failures);
+            columns.orphaned_rejects.push(window.tally.orphaned.orphaned_rejects);
+            columns.false_accepts.push(window.tally.false_accepts.values().sum());
+            let jwks = self.jwks.iter().filter(|entry| start <= entry.at && entry.at < end);
+            columns.jwks_requests.push(jwks.count() as u64);
+            columns.token_requests.push(window.token_requests);
+            let lateness = window.tally.lateness.quantiles();
+            columns.lateness_p99_ms.push(lateness.map_or(0.0, |lateness| lateness.p99));
+            let latency = window.tally.latency.quantiles();
+            columns.latency_p50_ms.push(latency.map(|latency| latency.p50));
+            columns.latency_p99_ms.push(latency.map(|latency| latency.p99));
+            start = end;
+        }
+        columns
+    }
+}
+
+fn kind(event: Event) -> EventKind {
+    match event {
+        Event::FaultOff(_) => EventKind::FaultOff,
+        Event::FaultOn(_) => EventKind::FaultOn,
+        Event::Publish(_) => EventKind::Publish,
+        Event::Activate(_) => EventKind::Activate,
+        Event::Retire(_) => EventKind::Retire,
+        Event::Remove(_) => EventKind::Remove,
+        Event::Revoke(_) => EventKind::Revoke,
+    }
+}
+
+fn login_storm<'s>(segments: impl IntoIterator<Item = &'s Segment>) -> LoginStorm {
+    let mut renewals = Vec::new();
+    let mut locked_out: BTreeSet<u32> = BTreeSet::new();
+    for segment in segments {
+        renewals.extend(&segment.forced_renewals);
+        locked_out.extend(&segment.locked_out);
+    }
+    renewals.sort_unstable();
+    LoginStorm {
+        requests: renewals.len() as u64,
+        peak_per_second: worst_second(renewals.iter().copied()),
+        locked_out: locked_out.len() as u64,
+    }
+}
+
+/// The most of these sorted moments that lie within any second.
+fn worst_second(sorted: impl Iterator<Item = Time> + Clone) -> u64 {
+    let second = Span::from_secs(1);
+    let mut from = sorted.clone().peekable();
+    let (mut held, mut worst) = (0, 0);
+    for at in sorted {
+        held += 1;
+        while from.next_if(|first| *first + second <= at).is_some() {
+            held -= 1;
+        }
+        worst = worst.max(held);
+    }
+    worst
+}

@@ -1,0 +1,189 @@
+//! Episodes: disturbances that overlap, or follow each other before recovery.
+
+use std::collections::BTreeSet;
+
+use keyquake_core::Time;
+use keyquake_idp::KeyId;
+use keyquake_reports::record::{self, EpisodeMetrics, Recovering, Recovery, RecoverySpread, RecoveryState};
+
+use super::{Run, login_storm};
+use crate::observe::{Denials, Segment, Tally, Track, Window};
+use crate::plan::Disturbance;
+
+/// One episode of a run.
+pub(super) struct Episode<'r> {
+    disturbances: &'r [Disturbance],
+    segments: &'r [Segment],
+    /// Whose tokens count as the cohort: those of the new keys, or everybody's when no key was rotated.
+    new_keys: BTreeSet<KeyId>,
+    pub(super) from: Time,
+    pub(super) until: Time,
+}
+
+impl<'r> Episode<'r> {
+    /// The episodes of a run, in order.
+    pub(super) fn all(run: &'r Run<'_>) -> Vec<Self> {
+        let begun = run.plan.disturbances.partition_point(|disturbance| disturbance.from < run.ended);
+        let mut starts: Vec<usize> = Vec::new();
+        for next in 0..begun {
+            let belongs_to_last = starts.last().is_some_and(|first| {
+                let at = run.plan.disturbances[next].from;
+                !Self::new(run, *first..next, at).is_over(run, at)
+            });
+            if !belongs_to_last {
+                starts.push(next);
+            }
+        }
+        let ends = starts.iter().skip(1).copied().chain([begun]);
+        starts
+            .iter()
+            .zip(ends)
+            .map(|(first, end)| {
+                let until = if end < begun { run.plan.disturbances[end].from } else { run.ended };
+                Self::new(run, *first..end, until)
+            })
+            .collect()
+    }
+
+    fn new(run: &'r Run<'_>, numbers: std::ops::Range<usize>, until: Time) -> Self {
+        let disturbances = &run.plan.disturbances[numbers.clone()];
+        Self {
+            disturbances,
+            // Segment n + 1 begins with disturbance n.
+            segments: &run.fold.segments[numbers.start + 1..=numbers.end],
+            new_keys: disturbances.iter().filter_map(|disturbance| disturbance.new_key).collect(),
+            from: disturbances.first().map_or(until, |first| first.from),
+            until,
+        }
+    }
+
+    /// Whether nothing of it is left at `at`: its disturbances have ended, and its cohort has recovered.
+    fn is_over(&self, run: &Run<'_>, at: Time) -> bool {
+        let ended = self.disturbances.iter().all(|disturbance| disturbance.until <= at);
+        let recovery =
+            self.track(run, |key, _| self.has(key)).recovery(self.from, at, run.plan.recover_below);
+        ended && recovery.state == RecoveryState::Recovered
+    }
+
+    /// Whether tokens of this key belong to the cohort.
+    fn has(&self, key: KeyId) -> bool {
+        self.new_keys.is_empty() || self.new_keys.contains(&key)
+    }
+
+    fn track(&self, run: &Run<'_>, of: impl Fn(KeyId, u32) -> bool) -> Track {
+        let tracks = self.segments.iter().flat_map(|segment| &segment.tracks);
+        let wanted = tracks.filter(|((key, replica), _)| of(*key, *replica)).map(|(_, track)| track);
+        Track::merged(run.fold.track_step, wanted)
+    }
+
+    fn tally(&self, of: impl Fn(KeyId) -> bool) -> Tally {
+        let tallies = self.segments.iter().flat_map(|segment| &segment.tallies);
+        Tally::merged(tallies.filter(|(key, _)| of(**key)).map(|(_, tally)| tally))
+    }
+
+    /// From then on a validator that fetched at once would pass.
+    fn curable_from(&self) -> Time {
+        self.disturbances.iter().map(|disturbance| disturbance.curable_from).fold(self.from, Time::max)
+    }
+
+    pub(super) fn cohort_denials(&self, window: &Window) -> Denials {
+        let cohort = window.by_key.iter().filter(|(key, _)| self.has(**key));
+        cohort.fold(Denials::default(), |sum, (_, denials)| Denials {
+            must_pass: sum.must_pass + denials.must_pass,
+            false_rejects: sum.false_rejects + denials.false_rejects,
+            failures: sum.failures + denials.failures,
+        })
+    }
+
+    /// The recovery of one replica, by the cohort.
+    pub(super) fn recovery_of(&self, run: &Run<'_>, replica: u32) -> Recovery {
+        self.track(run, |key, there| there == replica && self.has(key)).recovery(
+            self.from,
+            self.until,
+            run.plan.recover_below,
+        )
+    }
+
+    pub(super) fn record(&self, run: &Run<'_>) -> record::Episode {
+        let titles: Vec<&str> =
+            self.disturbances.iter().map(|disturbance| disturbance.title.as_str()).collect();
+        record::Episode {
+            title: titles.join(", "),
+            from_s: self.from.as_secs_f64(),
+            to_s: self.until.as_secs_f64(),
+            cohort: self.cohort(),
+            events: self.events(run),
+            metrics: self.metrics(run),
+        }
+    }
+
+    fn cohort(&self) -> String {
+        if self.new_keys.is_empty() {
+            return "all valid tokens".to_owned();
+        }
+        let keys: Vec<String> = self.new_keys.iter().map(ToString::to_string).collect();
+        format!("valid tokens signed by {}", keys.join(" or "))
+    }
+
+    /// Everything within it, and the publications that prepared it.
+    fn events(&self, run: &Run<'_>) -> Vec<record::Event> {
+        let (from, until) = (self.from.as_secs_f64(), self.until.as_secs_f64());
+        let names: Vec<String> = self.new_keys.iter().map(ToString::to_string).collect();
+        let prepares = |event: &record::Event| event.key.as_ref().is_some_and(|key| names.contains(key));
+        let events = run.events().into_iter();
+        events
+            .filter(|event| event.planned_s < until && (from <= event.planned_s || prepares(event)))
+            .collect()
+    }
+
+    fn metrics(&self, run: &Run<'_>) -> EpisodeMetrics {
+        let all = self.tally(|_| true);
+        EpisodeMetrics {
+            cohort: self.recovering(run, |key| self.has(key)),
+            all: self.recovering(run, |_| true),
+            streams: std::collections::BTreeMap::new(),
+            jwks: run.jwks_volume(self.from, self.until),
+            orphaned: all.orphaned,
+            false_accepts: all.false_accepts_by_name(),
+            login_storm: login_storm(self.segments),
+            fidelity: run.fidelity(&all),
+            by_instance: self.by_instance(run),
+        }
+    }
+
+    fn recovering(&self, run: &Run<'_>, of: impl Fn(KeyId) -> bool) -> Recovering {
+        let track = self.track(run, |key, _| of(key));
+        let recovery = |from| track.recovery(from, self.until, run.plan.recover_below);
+        Recovering {
+            traffic: self.tally(&of).traffic(track.worst_second()),
+            time_to_recover: recovery(self.from),
+            recovery_lag: recovery(self.curable_from()),
+        }
+    }
+
+    fn by_instance(&self, run: &Run<'_>) -> Option<RecoverySpread> {
+        let recoveries: Vec<Recovery> =
+            (0..run.plan.replicas).map(|replica| self.recovery_of(run, replica)).collect();
+        let count = |state| recoveries.iter().filter(|recovery| recovery.state == state).count() as u64;
+        let mut times: Vec<f64> = recoveries
+            .iter()
+            .filter(|recovery| recovery.state == RecoveryState::Recovered)
+            .filter_map(|recovery| recovery.seconds)
+            .collect();
+        times.sort_by(f64::total_cmp);
+        // The nearest rank: the smallest time that at least this share of the instances has.
+        let rank = |share: f64| {
+            let rank = (share * times.len() as f64).ceil() as usize;
+            times.get(rank.saturating_sub(1)).copied()
+        };
+        let seen = recoveries.len() as u64 > count(RecoveryState::Inconclusive);
+        seen.then(|| RecoverySpread {
+            p50_s: rank(0.5),
+            p95_s: rank(0.95),
+            max_s: rank(1.0),
+            recovered: count(RecoveryState::Recovered),
+            not_recovered: count(RecoveryState::NotRecovered),
+            inconclusive: count(RecoveryState::Inconclusive),
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! From observations to counts: each request is ruled on once, when it has ended, and folded away.
+//!
+//! Memory grows with windows, keys and replicas, never with requests.
+
+mod durations;
+mod tally;
+mod track;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyquake_core::{Span, Time};
+use keyquake_idp::{Clock, KeyId};
+
+pub(crate) use self::durations::Durations;
+pub(crate) use self::tally::{Tally, share};
+pub(crate) use self::track::Track;
+use crate::arrivals::Arrival;
+use crate::oracle::{Ground, Oracle, Ruling, TokenFacts};
+use crate::plan::Plan;
+
+/// The length of a window, in scenario time.
+pub(crate) const WINDOW: Span = Span::from_secs(1);
+/// How finely recovery is timed, by the wall clock.
+const TRACK_STEP: Span = Span::from_millis(10);
+/// How finely the worst second of a run is found, by the wall clock.
+const RUN_STEP: Span = Span::from_millis(100);
+
+/// One request and its end. Latency counts from `arrival.at`; there is no other start.
+#[derive(Clone, Debug)]
+pub(crate) struct Observation {
+    pub(crate) arrival: Arrival,
+    pub(crate) token: TokenFacts,
+    /// When it left; `None` when it could not be sent.
+    pub(crate) sent: Option<Time>,
+    pub(crate) ended: Time,
+    pub(crate) outcome: Outcome,
+}
+
+/// How a request ended: exactly one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    /// 2xx.
+    Accepted(u16),
+    /// 401 or 403.
+    Rejected(u16),
+    /// Any other status, or none: reset, refused.
+    Failed(Option<u16>),
+    TimedOut,
+    /// The generator could not send it.
+    Shed,
+    /// Still under way after the drain.
+    Unfinished,
+}
+
+impl Outcome {
+    pub(crate) fn of_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Accepted(status),
+            401 | 403 => Self::Rejected(status),
+            _ => Self::Failed(Some(status)),
+        }
+    }
+
+    pub(crate) const fn status(self) -> Option<u16> {
+        match self {
+            Self::Accepted(status) | Self::Rejected(status) => Some(status),
+            Self::Failed(status) => status,
+            Self::TimedOut | Self::Shed | Self::Unfinished => None,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted(_) => "accepted",
+            Self::Rejected(_) => "rejected",
+            Self::Failed(_) => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Shed => "shed",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
+/// What was seen between one disturbance and the next, by the key of the token.
+#[derive(Debug, Default)]
+pub(crate) struct Segment {
+    pub(crate) tallies: BTreeMap<KeyId, Tally>,
+    /// Fine-grained counts of requests that must pass, by key and replica. Nothing is to be timed before the first
+    /// disturbance, so the first segment keeps none.
+    pub(crate) tracks: BTreeMap<(KeyId, u32), Track>,
+    pub(crate) forced_renewals: Vec<Time>,
+    pub(crate) locked_out: BTreeSet<u32>,
+}
+
+/// One window.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    pub(crate) tally: Tally,
+    pub(crate) by_key: BTreeMap<KeyId, Denials>,
+    pub(crate) token_requests: u64,
+}
+
+/// Requests that must pass, and those of them that did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Denials {
+    pub(crate) must_pass: u64,
+    pub(crate) false_rejects: u64,
+    pub(crate) failures: u64,
+}
+
+/// One replica's share of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReplicaCounts {
+    pub(crate) must_pass: u64,
+    pub(crate) denied: u64,
+}
+
+/// All that was seen.
+#[derive(Debug)]
+pub(crate) struct Fold {
+    oracle: Oracle,
+    clock: Clock,
+    boundaries: Vec<Time>,
+    pub(crate) track_step: Span,
+    pub(crate) start: Time,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) windows: Vec<Window>,
+    pub(crate) replicas: Vec<ReplicaCounts>,
+    /// Requests that must pass, all together, for the worst second of the run.
+    pub(crate) run_track: Track,
+}
+
+impl Fold {
+    pub(crate) fn new(plan: &Plan, clock: Clock) -> Self {
+        let start = Time::ZERO - plan.warmup;
+        let windows = plan.end().since(start).as_nanos().div_ceil(WINDOW.as_nanos());
+        let boundaries: Vec<Time> = plan.disturbances.iter().map(|disturbance| disturbance.from).collect();
+        Self {
+            oracle: Oracle::new(plan.timeline.clone(), plan.policy.leeway),
+            clock,
+            segments: std::iter::repeat_with(Segment::default).take(boundaries.len() + 1).collect(),
+            boundaries,
+            track_step: TRACK_STEP.scale(plan.speed),
+            start,
+            windows: std::iter::repeat_with(Window::default)
+                .take(usize::try_from(windows).unwrap_or(usize::MAX))
+                .collect(),
+            replicas: vec![ReplicaCounts::default(); plan.replicas as usize],
+            run_track: Track::new(RUN_STEP.scale(plan.speed)),
+        }
+    }
+
+    /// Folds one request away, and says whether it was denied: valid, and not accepted.
+    pub(crate) fn take(&mut self, seen: &Observation) -> bool {
+        let at = seen.arrival.at;
+        let sent = seen.sent.unwrap_or(at);
+        let ruling = self.oracle.rule(
+            &seen.token,
+            (sent, self.clock.unix(sent)),
+            (seen.ended, self.clock.unix(seen.ended)),
+        );
+        let must_pass = ruling == Ruling::MustPass;
+        let denied = must_pass && !matches!(seen.outcome, Outcome::Accepted(_));
+        let wall = WallTimes::of(seen, &self.clock);
+        if let Some(window) = self.window(at) {
+            window.tally.add(seen, ruling, &wall);
+            window.by_key.entry(seen.token.key).or_default().add(must_pass, seen.outcome);
+        }
+        if at < Time::ZERO {
+            return denied;
+        }
+        let number = self.segment_number(at);
+        let segment = &mut self.segments[number];
+        segment.tallies.entry(seen.token.key).or_default().add(seen, ruling, &wall);
+        if must_pass {
+            self.run_track.add(at, denied);
+            let replica = &mut self.replicas[seen.arrival.replica as usize];
+            replica.must_pass += 1;
+            replica.denied += u64::from(denied);
+            if number > 0 {
+                let step = self.track_step;
+                let track = segment
+                    .tracks
+                    .entry((seen.token.key, seen.arrival.replica))
+                    .or_insert_with(|| Track::new(step));
+                track.add(at, denied);
+            }
+        }
+        denied
+    }
+
+    /// Notes that a session asked for a new token; `forced` when a rejection made it.
+    pub(crate) fn token_requested(&mut self, at: Time, forced: bool) {
+        if let Some(window) = self.window(at) {
+            window.token_requests += 1;
+        }
+        if forced && at >= Time::ZERO {
+            let number = self.segment_number(at);
+            self.segments[number].forced_renewals.push(at);
+        }
+    }
+
+    /// Notes that a session was denied three times in a row.
+    pub(crate) fn locked_out(&mut self, at: Time, session: u32) {
+        if at >= Time::ZERO {
+            let number = self.segment_number(at);
+            self.segments[number].locked_out.insert(session);
+        }
+    }
+
+    /// The number of the segment that a moment lies in: how many disturbances have begun by then.
+    pub(crate) fn segment_number(&self, at: Time) -> usize {
+        self.boundaries.partition_point(|boundary| *boundary <= at)
+    }
+
+    fn window(&mut self, at: Time) -> Option<&mut Window> {
+        let number = at.since(self.start).as_nanos() / WINDOW.as_nanos();
+        self.windows.get_mut(usize::try_from(number).ok()?)
+    }
+}
+
+impl Denials {
+    fn add(&mut self, must_pass: bool, outcome: Outcome) {
+        self.must_pass += u64::from(must_pass);
+        match outcome {
+            Outcome::Rejected(_) => self.false_rejects += u64::from(must_pass),
+            Outcome::Accepted(_) => {}
+            _ => self.failures += u64::from(must_pass),
+        }
+    }
+}
+
+/// How long a request took, by the wall clock.
+#[derive(Debug)]
+pub(crate) struct WallTimes {
+    /// From the planned moment to the sending.
+    pub(crate) lateness: Option<std::time::Duration>,
+    /// From the planned moment to the end of the answer, where one came.
+    pub(crate) latency: Option<std::time::Duration>,
+    /// From the sending to the end of the answer.
+    pub(crate) service: Option<std::time::Duration>,
+}
+
+impl WallTimes {
+    fn of(seen: &Observation, clock: &Clock) -> Self {
+        let answered = seen.outcome.status().is_some();
+        let sent = seen.sent;
+        Self {
+            lateness: sent.map(|sent| clock.wall(sent.since(seen.arrival.at))),
+            latency: answered.then(|| clock.wall(seen.ended.since(seen.arrival.at))),
+            service: sent.filter(|_| answered).map(|sent| clock.wall(seen.ended.since(sent))),
+        }
+    }
+}
+
+/// The kinds of tokens that must be refused, for those who count them.
+pub(crate) type ByGround<T> = BTreeMap<Ground, T>;

@@ -1,0 +1,72 @@
+//! Durations as a histogram that keeps three significant digits.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use keyquake_reports::record::Quantiles;
+
+/// A set of durations, in microseconds up to an hour.
+#[derive(Debug)]
+pub(crate) struct Durations(Histogram<u64>);
+
+/// An hour: longer durations count as this.
+const LONGEST_US: u64 = 3_600_000_000;
+
+impl Default for Durations {
+    fn default() -> Self {
+        // Grows with the values that it sees.
+        let mut histogram = Histogram::new(3).expect("three significant digits are within bounds");
+        histogram.auto(true);
+        Self(histogram)
+    }
+}
+
+impl Durations {
+    pub(crate) fn add(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
+        // The histogram grows, so that recording cannot fail.
+        let _ = self.0.record(micros);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        // Both grow, so that adding cannot fail.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// The quantiles in milliseconds; `None` when nothing was added.
+    pub(crate) fn quantiles(&self) -> Option<Quantiles> {
+        let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1_000.0;
+        (!self.0.is_empty()).then(|| Quantiles {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: self.0.max() as f64 / 1_000.0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_milliseconds() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.quantiles(), None);
+        for millis in 1..=1_000 {
+            durations.add(Duration::from_millis(millis));
+        }
+        let Quantiles { p50, p99, max, .. } = durations.quantiles().unwrap();
+        assert!((p50 - 500.0).abs() < 1.0 && (p99 - 990.0).abs() < 1.0 && (max - 1_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn what_is_merged_counts_in_full() {
+        let (mut short, mut long) = (Durations::default(), Durations::default());
+        short.add(Duration::from_millis(1));
+        long.add(Duration::from_secs(100_000));
+        short.merge(&long);
+        assert!(short.quantiles().unwrap().max > 3_599_000.0, "longer than an hour counts as an hour");
+    }
+}

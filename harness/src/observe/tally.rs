@@ -1,0 +1,112 @@
+//! Counts of one set of requests.
+
+use std::collections::BTreeMap;
+
+use keyquake_reports::record::{Orphaned, Traffic};
+
+use super::{ByGround, Denials, Durations, Observation, Outcome, WallTimes};
+use crate::oracle::{Leeway, Ruling};
+
+/// Counts of one set of requests.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) requests: u64,
+    pub(crate) outcomes: BTreeMap<&'static str, u64>,
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    pub(crate) denials: Denials,
+    pub(crate) orphaned: Orphaned,
+    /// Tokens that must be refused and were accepted; kinds that were sent are there with zero.
+    pub(crate) false_accepts: ByGround<u64>,
+    pub(crate) lateness: Durations,
+    pub(crate) latency: Durations,
+    pub(crate) service: Durations,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, seen: &Observation, ruling: Ruling, wall: &WallTimes) {
+        let outcome = seen.outcome;
+        self.requests += 1;
+        *self.outcomes.entry(outcome.name()).or_default() += 1;
+        if let Some(status) = outcome.status() {
+            *self.statuses.entry(status).or_default() += 1;
+        }
+        let accepted = matches!(outcome, Outcome::Accepted(_));
+        match ruling {
+            Ruling::MustPass => self.denials.add(true, outcome),
+            Ruling::MustRefuse(ground) => {
+                *self.false_accepts.entry(ground).or_default() += u64::from(accepted)
+            }
+            Ruling::Either(Leeway::Orphaned) if accepted => self.orphaned.orphaned_accepts += 1,
+            Ruling::Either(Leeway::Orphaned) => self.orphaned.orphaned_rejects += 1,
+            Ruling::Either(Leeway::Skew | Leeway::Changed) => {}
+        }
+        for (durations, duration) in [
+            (&mut self.lateness, wall.lateness),
+            (&mut self.latency, wall.latency),
+            (&mut self.service, wall.service),
+        ] {
+            duration.into_iter().for_each(|duration| durations.add(duration));
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        add_counts(&mut self.outcomes, &other.outcomes);
+        add_counts(&mut self.statuses, &other.statuses);
+        add_counts(&mut self.false_accepts, &other.false_accepts);
+        self.denials.must_pass += other.denials.must_pass;
+        self.denials.false_rejects += other.denials.false_rejects;
+        self.denials.failures += other.denials.failures;
+        self.orphaned.orphaned_rejects += other.orphaned.orphaned_rejects;
+        self.orphaned.orphaned_accepts += other.orphaned.orphaned_accepts;
+        self.lateness.merge(&other.lateness);
+        self.latency.merge(&other.latency);
+        self.service.merge(&other.service);
+    }
+
+    pub(crate) fn merged<'t>(tallies: impl IntoIterator<Item = &'t Self>) -> Self {
+        tallies.into_iter().fold(Self::default(), |mut sum, tally| {
+            sum.merge(tally);
+            sum
+        })
+    }
+
+    pub(crate) fn shed(&self) -> u64 {
+        self.outcomes.get(Outcome::Shed.name()).copied().unwrap_or_default()
+    }
+
+    /// The counts as the record has them.
+    pub(crate) fn traffic(&self, peak_denied_share: Option<f64>) -> Traffic {
+        let Denials { must_pass, false_rejects, failures } = self.denials;
+        let rejected = self.outcomes.get(Outcome::Rejected(401).name()).copied().unwrap_or_default();
+        Traffic {
+            requests: self.requests,
+            outcomes: self.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+            statuses: self.statuses.clone(),
+            rejected_share: share(rejected, self.requests),
+            must_pass,
+            denied: false_rejects + failures,
+            denied_share: share(false_rejects + failures, must_pass),
+            peak_denied_share,
+            false_rejects,
+            failures,
+            latency_ms: self.latency.quantiles(),
+            service_time_ms: self.service.quantiles(),
+        }
+    }
+
+    pub(crate) fn false_accepts_by_name(&self) -> BTreeMap<String, u64> {
+        self.false_accepts.iter().map(|(ground, count)| (ground.name().to_owned(), *count)).collect()
+    }
+}
+
+fn add_counts<K: Ord + Clone>(sum: &mut BTreeMap<K, u64>, other: &BTreeMap<K, u64>) {
+    for (key, count) in other {
+        *sum.entry(key.clone()).or_default() += count;
+    }
+}
+
+/// A part of a whole, unless there is no whole.
+pub(crate) fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}

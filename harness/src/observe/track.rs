@@ -1,0 +1,245 @@
+//! Requests that must pass, counted in small bins: what recovery is timed with.
+
+use std::collections::BTreeMap;
+
+use keyquake_core::{Span, Time};
+use keyquake_reports::record::{Recovery, RecoveryState};
+
+/// Requests that must follow a recovery to bear it out.
+const BEARING_OUT: u64 = 30;
+/// Requests that a worst second must hold.
+const WORST_HOLDS: u64 = 100;
+
+/// Counts of requests that must pass, in bins of equal length.
+#[derive(Clone, Debug)]
+pub(crate) struct Track {
+    step: Span,
+    bins: BTreeMap<i64, Bin>,
+}
+
+/// One bin. Requests end in any order, so it keeps extremes rather than a sequence.
+#[derive(Clone, Copy, Debug)]
+struct Bin {
+    total: u64,
+    denied: u64,
+    last_denied: Option<Time>,
+    first_passed: Option<Time>,
+    last_passed: Option<Time>,
+}
+
+impl Bin {
+    const EMPTY: Self =
+        Self { total: 0, denied: 0, last_denied: None, first_passed: None, last_passed: None };
+
+    fn merge(&mut self, other: &Self) {
+        self.total += other.total;
+        self.denied += other.denied;
+        self.last_denied = self.last_denied.max(other.last_denied);
+        self.last_passed = self.last_passed.max(other.last_passed);
+        self.first_passed = match (self.first_passed, other.first_passed) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+impl Track {
+    pub(crate) fn new(step: Span) -> Self {
+        Self { step, bins: BTreeMap::new() }
+    }
+
+    pub(crate) fn add(&mut self, at: Time, denied: bool) {
+        let number = at.as_nanos().div_euclid(i64::try_from(self.step.as_nanos()).unwrap_or(i64::MAX).max(1));
+        let one = Bin {
+            total: 1,
+            denied: u64::from(denied),
+            last_denied: denied.then_some(at),
+            first_passed: (!denied).then_some(at),
+            last_passed: (!denied).then_some(at),
+        };
+        self.bins.entry(number).or_insert(Bin::EMPTY).merge(&one);
+    }
+
+    /// All tracks as one; they have one step.
+    pub(crate) fn merged<'t>(step: Span, tracks: impl IntoIterator<Item = &'t Self>) -> Self {
+        let mut sum = Self::new(step);
+        for track in tracks {
+            for (number, bin) in &track.bins {
+                sum.bins.entry(*number).or_insert(Bin::EMPTY).merge(bin);
+            }
+        }
+        sum
+    }
+
+    /// How long after `from` until no more than `below` of the requests that follow are denied.
+    ///
+    /// The smallest such time is zero or the planned moment of a denied request. Here it is the last one of its bin, and
+    /// what else lies in that bin does not count as following: so the rule holds at the result, but may have held a
+    /// little earlier. `until` is the end of what could be seen.
+    pub(crate) fn recovery(&self, from: Time, until: Time, below: f64) -> Recovery {
+        let first =
+            from.as_nanos().div_euclid(i64::try_from(self.step.as_nanos()).unwrap_or(i64::MAX).max(1));
+        let (mut total, mut denied) = (0, 0);
+        let (mut recovered, mut following) = (None, 0);
+        let mut last_denied = None;
+        for (_, bin) in self.bins.range(first..).rev() {
+            if let Some(at) = bin.last_denied {
+                last_denied = last_denied.max(Some(at));
+                if denied as f64 <= below * total as f64 {
+                    (recovered, following) = (Some(at), total);
+                }
+            }
+            total += bin.total;
+            denied += bin.denied;
+        }
+        if denied as f64 <= below * total as f64 {
+            (recovered, following) = (Some(from), total);
+        }
+        let seconds = |at: Time| at.since(from).as_secs_f64();
+        let state = match following {
+            0 if denied > 0 => RecoveryState::NotRecovered,
+            _ if following < BEARING_OUT => RecoveryState::Inconclusive,
+            _ => RecoveryState::Recovered,
+        };
+        Recovery {
+            state,
+            seconds: match state {
+                RecoveryState::Recovered => recovered.map(seconds),
+                RecoveryState::NotRecovered => Some(seconds(until)),
+                RecoveryState::Inconclusive => None,
+            },
+            last_denial_s: last_denied.map(seconds),
+            first_pass_after_s: last_denied.and_then(|at| self.first_pass_after(at)).map(seconds),
+            following,
+        }
+    }
+
+    fn first_pass_after(&self, denied: Time) -> Option<Time> {
+        let number =
+            denied.as_nanos().div_euclid(i64::try_from(self.step.as_nanos()).unwrap_or(i64::MAX).max(1));
+        self.bins.range(number..).find_map(|(_, bin)| {
+            let after = |at: &Time| *at > denied;
+            bin.first_passed.filter(after).or(bin.last_passed.filter(after))
+        })
+    }
+
+    /// The worst share of denied requests in any stretch of a second, widened until it holds 100 requests.
+    pub(crate) fn worst_second(&self) -> Option<f64> {
+        let bins: Vec<(i64, u64, u64)> =
+            self.bins.iter().map(|(number, bin)| (*number, bin.total, bin.denied)).collect();
+        let width = (1_000_000_000 / self.step.as_nanos().max(1)).max(1);
+        let width = i64::try_from(width).unwrap_or(i64::MAX);
+        let (mut from, mut total, mut denied) = (0, 0, 0);
+        let mut worst = None;
+        for &(number, bin_total, bin_denied) in &bins {
+            total += bin_total;
+            denied += bin_denied;
+            // Shorten the stretch from its beginning as long as it stays long and full enough.
+            while let (Some(&(_, total_there, denied_there)), Some(&(next, ..))) =
+                (bins.get(from), bins.get(from + 1))
+                && number - next + 1 >= width
+                && total - total_there >= WORST_HOLDS
+            {
+                (total, denied, from) = (total - total_there, denied - denied_there, from + 1);
+            }
+            let share = denied as f64 / total as f64;
+            if total >= WORST_HOLDS && worst.is_none_or(|worst| share > worst) {
+                worst = Some(share);
+            }
+        }
+        // Fewer than that in all: then all of them are the stretch.
+        worst.or((total > 0).then(|| denied as f64 / total as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(millis: i64) -> Time {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    fn track(requests: impl IntoIterator<Item = (i64, bool)>) -> Track {
+        let mut track = Track::new(Span::from_millis(10));
+        requests.into_iter().for_each(|(millis, denied)| track.add(at(millis), denied));
+        track
+    }
+
+    #[test]
+    fn nothing_denied_recovers_at_once() {
+        let recovery = track((0..100).map(|i| (i * 50, false))).recovery(at(0), at(5_000), 0.001);
+        assert_eq!((recovery.state, recovery.seconds), (RecoveryState::Recovered, Some(0.0)));
+        assert_eq!((recovery.following, recovery.last_denial_s), (100, None));
+    }
+
+    #[test]
+    fn recovery_is_the_last_denial_with_its_bracket() {
+        let requests = (0..200).map(|i| (i * 50, i < 60));
+        let recovery = track(requests).recovery(at(0), at(10_000), 0.001);
+        assert_eq!(recovery.seconds, Some(2.95));
+        assert_eq!((recovery.last_denial_s, recovery.first_pass_after_s), (Some(2.95), Some(3.0)));
+        assert_eq!(recovery.following, 140);
+    }
+
+    #[test]
+    fn a_rare_late_denial_does_not_undo_a_recovery() {
+        let requests = (0..4_000).map(|i| (i * 5, i < 100 || i == 3_000));
+        let recovery = track(requests).recovery(at(0), at(20_000), 0.001);
+        assert_eq!(recovery.seconds, Some(0.485), "three of the 3,902 that follow are less than 0.1 %");
+        assert_eq!(recovery.last_denial_s, Some(15.0));
+    }
+
+    #[test]
+    fn denials_to_the_end_are_no_recovery_and_few_passes_prove_none() {
+        let denied = track((0..100).map(|i| (i * 50, true))).recovery(at(0), at(6_000), 0.001);
+        assert_eq!((denied.state, denied.seconds), (RecoveryState::NotRecovered, Some(6.0)));
+        let thin = track((0..100).map(|i| (i * 50, i < 80))).recovery(at(0), at(6_000), 0.001);
+        assert_eq!((thin.state, thin.seconds, thin.following), (RecoveryState::Inconclusive, None, 20));
+        let none = track([]).recovery(at(0), at(6_000), 0.001);
+        assert_eq!(none.state, RecoveryState::Inconclusive);
+    }
+
+    #[test]
+    fn only_what_comes_after_the_start_counts() {
+        let recovery = track((0..200).map(|i| (i * 50, i < 60))).recovery(at(4_000), at(10_000), 0.001);
+        assert_eq!(recovery.seconds, Some(0.0));
+    }
+
+    #[test]
+    fn the_worst_second_holds_a_hundred_requests() {
+        // 1,000/s with one bad second out of ten.
+        let busy = track((0..10_000).map(|i| (i, (4_000..5_000).contains(&i) && i % 2 == 0)));
+        assert!((busy.worst_second().unwrap() - 0.5).abs() < 0.01);
+        // 20/s: 100 requests take five seconds, so one bad second is a fifth.
+        let quiet = track((0..200).map(|i| (i * 50, (4_000..5_000).contains(&(i * 50)))));
+        assert!((quiet.worst_second().unwrap() - 0.2).abs() < 0.01);
+        let few = track((0..10).map(|i| (i * 50, i == 0)));
+        assert_eq!(few.worst_second(), Some(0.1));
+        assert_eq!(track([]).worst_second(), None);
+    }
+
+    proptest! {
+        /// The rule holds at the result, which is never early; and where one denial breaks the rule, never late.
+        #[test]
+        fn recovery_agrees_with_its_definition(
+            requests in prop::collection::btree_map(0..3_000_i64, prop::bool::weighted(0.2), 31..300),
+            below in prop_oneof![Just(0.001), Just(0.1), Just(0.3)],
+        ) {
+            let holds = |r: i64| {
+                let after: Vec<bool> = requests.range(r + 1..).map(|(_, denied)| *denied).collect();
+                let denied = after.iter().filter(|denied| **denied).count() as f64;
+                denied <= below * after.len() as f64
+            };
+            let exact = (-1..3_000).find(|r| holds(*r)).unwrap().max(0);
+            let recovery = track(requests.clone()).recovery(at(0), at(3_000), below);
+            if let (RecoveryState::Recovered, Some(seconds)) = (recovery.state, recovery.seconds) {
+                let found = (seconds * 1_000.0).round() as i64;
+                prop_assert!(found == 0 || holds(found), "{found} ms");
+                prop_assert!(found >= exact, "{found} ms against {exact} ms");
+                prop_assert!(below > 0.001 || found == exact, "{found} ms against {exact} ms");
+            }
+        }
+    }
+}

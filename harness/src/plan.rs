@@ -1,0 +1,152 @@
+//! The plan: a scenario whose parts were checked against each other. Only a plan is run.
+
+mod check;
+
+pub(crate) use self::check::fault_title;
+
+use keyquake_core::{Algorithm, Policy, Span, Time};
+use keyquake_idp::Timeline;
+use keyquake_reports::record::Gate;
+
+use crate::scenario::{Limits, Traffic};
+
+/// What will run. It can only come from [`Plan::check`], so whoever holds one need not check again.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) question: Option<String>,
+    /// Names everything that was typed, overrides included.
+    pub(crate) hash: String,
+    /// What a reader of the report wants to see of the settings.
+    pub(crate) parameters: std::collections::BTreeMap<String, String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) seed: u64,
+    pub(crate) duration: Span,
+    pub(crate) warmup: Span,
+    pub(crate) speed: f64,
+    /// The share of denied requests below which a fleet counts as recovered.
+    pub(crate) recover_below: f64,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) token_lifetime: Span,
+    pub(crate) jwks_max_age: Span,
+    pub(crate) timeline: Timeline,
+    pub(crate) disturbances: Vec<Disturbance>,
+    pub(crate) replicas: u32,
+    pub(crate) policy: Policy,
+    /// When the cache of each replica was filled; `None` for a cold one.
+    pub(crate) caches: Vec<Option<Time>>,
+    pub(crate) traffic: Traffic,
+    pub(crate) limits: Limits,
+    pub(crate) gates: Vec<Gate>,
+    _checked: Checked,
+}
+
+/// Only this module can make one.
+#[derive(Debug)]
+struct Checked;
+
+/// Something that starts an episode, or belongs to one that has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Disturbance {
+    pub(crate) from: Time,
+    /// When its own effect ends: at once for a rotation, with its end for a fault.
+    pub(crate) until: Time,
+    pub(crate) title: String,
+    /// The new key of a rotation, whose tokens are its cohort.
+    pub(crate) new_key: Option<keyquake_idp::KeyId>,
+    /// From then on a validator that fetched at once would pass.
+    pub(crate) curable_from: Time,
+}
+
+impl Plan {
+    /// The end of event time.
+    pub(crate) fn end(&self) -> Time {
+        Time::ZERO + self.duration
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Plan;
+    use crate::scenario::Source;
+
+    /// The plan of a scenario with these lines, and few requests unless they say otherwise.
+    pub(crate) fn plan(lines: &str) -> Plan {
+        let text = if lines.contains("[traffic]") {
+            lines.to_owned()
+        } else {
+            format!("{lines}\n[traffic]\nrate = \"10/s\"\n")
+        };
+        let text = format!("name = \"test\"\nduration = \"60s\"\n{text}");
+        Source::new("test.toml", &text, &[])
+            .and_then(|source| Plan::check(&source))
+            .expect("a sound scenario")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyquake_core::{Span, Time};
+
+    use super::testing::plan;
+
+    fn at(secs: i64) -> Time {
+        Time::from_nanos(secs * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_style_follows_from_the_numbers() {
+        let style = |numbers: &str| {
+            let plan = plan(&format!("[[rotation]]\nat = \"30s\"\n{numbers}"));
+            plan.disturbances[0].title.clone()
+        };
+        assert_eq!(style("lead = \"10s\""), "overlap rotation to key-2");
+        assert_eq!(style("lead = \"-10s\""), "late rotation to key-2");
+        assert_eq!(style("lead = \"0s\""), "just-in-time rotation to key-2");
+        assert_eq!(style("lead = \"0s\"\nretention = \"0s\""), "no-overlap rotation to key-2");
+        assert_eq!(style("style = \"revoke\"\nreplace = false"), "revoke without a replacement");
+    }
+
+    #[test]
+    fn an_old_key_is_kept_as_long_as_its_tokens_live() {
+        let lines = "[idp]\ntoken_lifetime = \"10s\"\n[fleet.policy]\nleeway = \"5s\"\n\
+                     [[rotation]]\nat = \"30s\"\nstyle = \"just-in-time\"";
+        let life = *plan(lines).timeline.life("key-1".parse().unwrap()).unwrap();
+        assert_eq!((life.retired, life.removed), (at(30), at(45)));
+        let short = format!("{lines}\nretention = \"3s\"");
+        assert!(plan(&short).warnings[0].contains("valid tokens will lose their key"));
+    }
+
+    #[test]
+    fn a_validator_is_curable_once_the_key_is_published_and_the_fault_is_over() {
+        let late = plan("[[rotation]]\nat = \"30s\"\nlead = \"-3s\"");
+        assert_eq!((late.disturbances[0].from, late.disturbances[0].curable_from), (at(30), at(33)));
+        let outage = plan("[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\njwks = { status = 503 }");
+        assert_eq!((outage.disturbances[0].until, outage.disturbances[0].curable_from), (at(30), at(30)));
+    }
+
+    #[test]
+    fn staggered_caches_are_spread_over_a_lifetime_that_ends_after_the_warmup() {
+        let plan = plan("warmup = \"5s\"\n[fleet]\nreplicas = 20\npolicy = { ttl = \"20s\" }");
+        let mut expiries: Vec<Time> =
+            plan.caches.iter().map(|loaded| loaded.unwrap() + Span::from_secs(20)).collect();
+        expiries.sort();
+        assert!(expiries.iter().all(|expiry| (at(-5)..=at(20)).contains(expiry)), "{expiries:?}");
+        assert!(expiries.windows(2).all(|pair| pair[1].since(pair[0]) <= Span::from_secs(3)));
+        assert!(plan.caches.iter().all(|loaded| loaded.unwrap() <= at(-5)));
+    }
+
+    #[test]
+    fn short_timeouts_at_high_speed_are_warned_of() {
+        let plan = plan("speed = 200");
+        assert_eq!(plan.warnings.len(), 1, "10 s are 50 ms, 5 s are 25 ms: {:?}", plan.warnings);
+        assert!(plan.warnings[0].contains("fetch_timeout"));
+    }
+
+    #[test]
+    fn the_hash_names_everything_that_was_typed() {
+        let hash = |lines: &str| plan(lines).hash.clone();
+        assert_eq!(hash("seed = 7"), hash("seed = 7"));
+        assert_ne!(hash("seed = 7"), hash("seed = 8"));
+    }
+}

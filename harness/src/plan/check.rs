@@ -1,0 +1,440 @@
+//! From what was typed to what will run: every value in its range, every relation between values checked.
+
+use std::collections::BTreeMap;
+
+use keyquake_core::{Policy, Span, Time};
+use keyquake_idp::{Endpoint, Fault, FaultWindow, Rotation, Style, Timeline};
+use keyquake_reports::record::{Comparison, Gate, Metric, Unit};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::{Checked, Disturbance, Plan};
+use crate::scenario::units::{Share, SignedSpan};
+use crate::scenario::{self, Cache, Scenario, Source, nearest};
+use crate::seed;
+
+/// The longest run, by the wall clock.
+const MAX_WALL: Span = Span::from_secs(24 * 3_600);
+/// The highest rate that a run may ask of this process, by the wall clock.
+const MAX_WALL_RATE: f64 = 50_000.0;
+/// Shorter time-outs than this, by the wall clock, are decided by the scheduler.
+const MIN_WALL_TIMEOUT: Span = Span::from_millis(50);
+/// Caches that never expire are given ages up to this.
+const STAGGER_FOREVER: Span = Span::from_secs(3_600);
+
+impl Plan {
+    /// Checks a scenario against itself.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be run, with its place, as a finished text.
+    pub(crate) fn check(source: &Source) -> Result<Self, String> {
+        let scenario = source.scenario()?;
+        let check = Check { source, scenario: &scenario };
+        check.run()?;
+        check.traffic()?;
+        check.fleet()?;
+        let (rotations, faults) = (check.rotations()?, check.faults()?);
+        let timeline = check.timeline(&rotations, &faults)?;
+        let gates = check.gates()?;
+        let (caches, warnings) = (check.caches()?, check.warnings());
+        Ok(Self {
+            question: source.question(),
+            hash: check.hash(),
+            parameters: check.parameters(),
+            warnings,
+            disturbances: disturbances(&timeline, &rotations, &faults),
+            timeline,
+            caches,
+            gates,
+            seed: scenario.seed,
+            duration: scenario.duration,
+            warmup: scenario.warmup,
+            speed: scenario.speed,
+            recover_below: scenario.recover_below.fraction(),
+            algorithm: scenario.idp.algorithm,
+            token_lifetime: scenario.idp.token_lifetime,
+            jwks_max_age: scenario.idp.max_age,
+            replicas: scenario.fleet.replicas,
+            policy: scenario.fleet.policy,
+            traffic: scenario.traffic,
+            limits: scenario.limits,
+            name: scenario.name,
+            _checked: Checked,
+        })
+    }
+}
+
+struct Check<'s> {
+    source: &'s Source,
+    scenario: &'s Scenario,
+}
+
+impl Check<'_> {
+    /// An error at this path unless the rule holds.
+    fn require(&self, holds: bool, path: &str, message: &str) -> Result<(), String> {
+        if holds { Ok(()) } else { Err(self.source.complain(path, message, None)) }
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let Scenario { name, duration, warmup, speed, idp, .. } = self.scenario;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let is_name = (1..=64).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.');
+        self.require(is_name, "name", "a name has 1 to 64 letters, digits, `-`, `_` and `.`")?;
+        self.require(
+            (0.01..=100_000.0).contains(speed),
+            "speed",
+            "`speed` must lie between 0.01 and 100,000",
+        )?;
+        let positive = |span: Span| span > Span::ZERO && !span.is_infinite();
+        self.require(positive(*duration), "duration", "`duration` must be longer than zero and finite")?;
+        self.require(!warmup.is_infinite(), "warmup", "`warmup` must be finite")?;
+        let wall = duration.saturating_add(*warmup).scale(1.0 / speed);
+        self.require(wall <= MAX_WALL, "duration", "a run may not last longer than 24h of wall time")?;
+        let whole = idp.token_lifetime.as_nanos().is_multiple_of(1_000_000_000);
+        self.require(
+            positive(idp.token_lifetime) && whole,
+            "idp.token_lifetime",
+            "`token_lifetime` must be a whole number of seconds: claims count nothing smaller",
+        )?;
+        self.require(!idp.max_age.is_infinite(), "idp.max_age", "`max_age` must be finite")
+    }
+
+    fn traffic(&self) -> Result<(), String> {
+        let Scenario { traffic, speed, .. } = self.scenario;
+        let rate = traffic.rate.per_second();
+        self.require(rate > 0.0, "traffic.rate", "the rate must be above zero")?;
+        let wall_rate = rate * speed;
+        if wall_rate > MAX_WALL_RATE {
+            let message =
+                format!("{wall_rate:.0} requests a second of wall time are more than one machine sends");
+            let hint =
+                (*speed != 1.0).then(|| format!("`speed = {speed}` multiplies the rate of {}", traffic.rate));
+            return Err(self.source.complain("traffic.rate", message, hint));
+        }
+        let counts = [
+            ("traffic.sessions", traffic.sessions, 1_000_000),
+            ("traffic.connections", traffic.connections, 1_024),
+            ("traffic.max_in_flight", traffic.max_in_flight, 16_384),
+            ("fleet.replicas", self.scenario.fleet.replicas, 1_000),
+        ];
+        for (path, count, most) in counts {
+            self.require((1..=most).contains(&count), path, &format!("must lie between 1 and {most}"))?;
+        }
+        let timeout = traffic.timeout;
+        self.require(
+            timeout > Span::ZERO && !timeout.is_infinite(),
+            "traffic.timeout",
+            "`timeout` must be longer than zero and finite",
+        )?;
+        self.require(
+            traffic.renew_at > Share::percent(0.0),
+            "traffic.renew_at",
+            "tokens cannot be renewed at the moment of their issue",
+        )?;
+        let background = traffic.background.expired.fraction() + traffic.background.forged.fraction();
+        self.require(background <= 1.0, "traffic.background", "the shares add up to more than 100%")
+    }
+
+    fn fleet(&self) -> Result<(), String> {
+        self.scenario.fleet.policy.check().map_err(|error| {
+            self.source.complain(
+                &format!("fleet.policy.{}", error.field),
+                format!("`{}` {}", error.field, error.message),
+                None,
+            )
+        })
+    }
+
+    /// Each rotation is tried with those before it, so that the one at fault can be shown.
+    fn timeline(&self, rotations: &[Rotation], faults: &[FaultWindow]) -> Result<Timeline, String> {
+        for i in 0..rotations.len() {
+            Timeline::new(rotations[..=i].to_vec(), Vec::new())
+                .map_err(|error| self.source.complain(&format!("rotation[{i}]"), error.to_string(), None))?;
+        }
+        Timeline::new(rotations.to_vec(), faults.to_vec())
+            .map_err(|error| self.source.complain("fault", error.to_string(), None))
+    }
+
+    fn rotations(&self) -> Result<Vec<Rotation>, String> {
+        self.scenario.rotation.iter().enumerate().map(|(i, written)| self.rotation(i, written)).collect()
+    }
+
+    fn rotation(&self, i: usize, written: &scenario::Rotation) -> Result<Rotation, String> {
+        let path = |field: &str| format!("rotation[{i}].{field}");
+        self.require(
+            written.at < self.scenario.duration,
+            &path("at"),
+            "the rotation comes after the end of the run",
+        )?;
+        let style = self.style(i, written)?;
+        let lead = match (written.lead, style) {
+            (Some(lead), Style::Late) => lead.length,
+            (Some(SignedSpan { negative: true, length }), _) if length > Span::ZERO => {
+                let hint = Some("`style = \"late\"` publishes after the activation".to_owned());
+                return Err(self.source.complain(&path("lead"), "the lead is negative", hint));
+            }
+            (Some(lead), _) => lead.length,
+            (None, Style::Overlap | Style::Late) => {
+                let message = format!("a rotation of style `{style}` needs a `lead`");
+                return Err(self.source.complain(&format!("rotation[{i}]"), message, None));
+            }
+            (None, _) => Span::ZERO,
+        };
+        let keeps_old = matches!(style, Style::Overlap | Style::JustInTime | Style::Late);
+        let retention = written.retention.unwrap_or(if keeps_old { self.token_reach() } else { Span::ZERO });
+        Ok(Rotation {
+            at: Time::ZERO + written.at,
+            style,
+            lead,
+            retention,
+            replace: written.replace.unwrap_or(true),
+        })
+    }
+
+    /// The style as written, or as the numbers have it.
+    fn style(&self, i: usize, written: &scenario::Rotation) -> Result<Style, String> {
+        let keeps_old = written.retention != Some(Span::ZERO);
+        match (written.style, written.lead) {
+            (Some(style), _) => Ok(style),
+            (None, Some(lead)) if lead.negative => Ok(Style::Late),
+            (None, Some(lead)) if lead.length > Span::ZERO => Ok(Style::Overlap),
+            (None, Some(_)) if keeps_old => Ok(Style::JustInTime),
+            (None, Some(_)) => Ok(Style::NoOverlap),
+            (None, None) => {
+                let hint =
+                    "the styles are `overlap`, `just-in-time`, `no-overlap`, `late`, `revoke` and `rekey`";
+                let path = format!("rotation[{i}]");
+                Err(self.source.complain(
+                    &path,
+                    "the rotation has neither `style` nor `lead`",
+                    Some(hint.into()),
+                ))
+            }
+        }
+    }
+
+    /// How long after its issue a token can still be accepted.
+    fn token_reach(&self) -> Span {
+        self.scenario.idp.token_lifetime.saturating_add(self.scenario.fleet.policy.leeway)
+    }
+
+    fn faults(&self) -> Result<Vec<FaultWindow>, String> {
+        let mut windows = Vec::new();
+        for (i, written) in self.scenario.fault.iter().enumerate() {
+            windows.extend(self.fault(i, written)?);
+        }
+        Ok(windows)
+    }
+
+    fn fault(&self, i: usize, written: &scenario::Fault) -> Result<Vec<FaultWindow>, String> {
+        let path = |field: &str| format!("fault[{i}].{field}");
+        self.require(
+            written.from < self.scenario.duration,
+            &path("from"),
+            "the fault comes after the end of the run",
+        )?;
+        self.require(written.lasting > Span::ZERO, &path("for"), "the fault lasts no time")?;
+        let endpoints = [
+            ("jwks", Endpoint::Jwks, &written.jwks),
+            ("discovery", Endpoint::Discovery, &written.discovery),
+            ("token", Endpoint::Token, &written.token),
+        ];
+        let from = Time::ZERO + written.from;
+        let mut windows = Vec::new();
+        for (field, endpoint, parts) in endpoints {
+            let Some(parts) = parts else { continue };
+            let fault = Fault::status(endpoint, parts.status);
+            fault.check().map_err(|error| {
+                self.source.complain(&format!("fault[{i}].{field}.status"), error.to_string(), None)
+            })?;
+            windows.push(FaultWindow { fault, from, until: from + written.lasting });
+        }
+        let message = "the fault names no endpoint: `jwks`, `discovery` or `token`";
+        self.require(!windows.is_empty(), &format!("fault[{i}]"), message)?;
+        Ok(windows)
+    }
+
+    /// When each cache was filled.
+    fn caches(&self) -> Result<Vec<Option<Time>>, String> {
+        let Scenario { fleet, warmup, seed, .. } = self.scenario;
+        let replicas = fleet.replicas as usize;
+        match fleet.cache {
+            Cache::Cold => Ok(vec![None; replicas]),
+            Cache::Age(age) => {
+                let message = "the caches are filled before the warm-up, so they cannot be younger than it";
+                self.require(age >= *warmup, "fleet.cache", message)?;
+                Ok(vec![Some(Time::ZERO - age); replicas])
+            }
+            Cache::Staggered => {
+                let period = fleet.policy.ttl.min(STAGGER_FOREVER);
+                let mut draw = seed::generator(*seed, "cache ages", 0);
+                let mut ages: Vec<Span> = (0..replicas)
+                    .map(|i| period.scale((i as f64 + draw.random::<f64>()) / replicas as f64))
+                    .collect();
+                ages.shuffle(&mut draw);
+                // A cache younger than the warm-up expires within it; what is there at its start is a lifetime older.
+                let lifetimes =
+                    |age: Span| (warmup.saturating_sub(age).as_secs_f64() / period.as_secs_f64()).ceil();
+                Ok(ages.iter().map(|age| Some(Time::ZERO - *age - period.scale(lifetimes(*age)))).collect())
+            }
+        }
+    }
+
+    fn gates(&self) -> Result<Vec<Gate>, String> {
+        let long = self.scenario.gate.iter().enumerate().map(|(i, gate)| {
+            self.gate(
+                gate,
+                &format!("gate[{i}].metric"),
+                &format!("gate[{i}].of"),
+                &format!("gate[{i}].limit"),
+            )
+        });
+        let short = self.scenario.gates.iter().map(|(metric, limit)| {
+            let (path, of) = (format!("gates.{metric}"), scenario::Gate::default_of());
+            let gate = scenario::Gate { metric: metric.clone(), of, limit: limit.clone() };
+            self.gate(&gate, &path, &path, &path)
+        });
+        long.chain(short).collect()
+    }
+
+    fn gate(&self, written: &scenario::Gate, metric: &str, of: &str, limit: &str) -> Result<Gate, String> {
+        let Some(known) = Metric::from_name(&written.metric) else {
+            let near = nearest(&written.metric, Metric::ALL.map(Metric::name));
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            let message = format!("unknown metric `{}`", written.metric);
+            return Err(self.source.complain(metric, message, hint));
+        };
+        let of_known = ["cohort", "all"].contains(&written.of.as_str());
+        self.require(of_known, of, "a gate is on requests of the `cohort` or of `all`")?;
+        let (comparison, number) = comparison(&written.limit).ok_or_else(|| {
+            let hint = Some("write `<= 60s`, `>= 3h50m`, `< 1%` or `== 0`".to_owned());
+            self.source.complain(limit, "a limit begins with `<=`, `<`, `>=`, `>` or `==`", hint)
+        })?;
+        let value = quantity(known.unit(), number).map_err(|error| {
+            self.source.complain(limit, format!("limit of `{}`: {error}", known.name()), None)
+        })?;
+        Ok(Gate { metric: known, of: written.of.clone(), comparison, limit: value })
+    }
+
+    /// What is odd about a scenario that can be run.
+    fn warnings(&self) -> Vec<String> {
+        let Scenario { speed, traffic, fleet, .. } = self.scenario;
+        let reach = self.token_reach();
+        let mut warnings = Vec::new();
+        for (i, rotation) in self.scenario.rotation.iter().enumerate() {
+            let retained = rotation.retention.filter(|kept| *kept > Span::ZERO && *kept < reach);
+            if let Some(kept) = retained {
+                warnings.push(format!(
+                    "rotation {}: the old key is kept for {kept}, but its tokens live for {reach} with the leeway: \
+                     valid tokens will lose their key",
+                    i + 1,
+                ));
+            }
+        }
+        let timeouts = [
+            ("traffic.timeout", traffic.timeout),
+            ("fleet.policy.fetch_timeout", fleet.policy.fetch_timeout),
+        ];
+        for (name, timeout) in timeouts {
+            let wall = timeout.scale(1.0 / speed);
+            if wall < MIN_WALL_TIMEOUT {
+                warnings.push(format!(
+                    "`{name}` is {wall} of wall time at speed {speed}: shorter than this machine can be trusted with"
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn hash(&self) -> String {
+        let typed: Vec<&str> = self.source.typed().collect();
+        format!("{:016x}", seed::fnv1a(typed.join("\n").as_bytes()))
+    }
+
+    fn parameters(&self) -> BTreeMap<String, String> {
+        let Scenario { duration, warmup, idp, fleet, traffic, .. } = self.scenario;
+        let cache = match fleet.cache {
+            Cache::Cold => "cold".to_owned(),
+            Cache::Staggered => "staggered".to_owned(),
+            Cache::Age(age) => age.to_string(),
+        };
+        let own = [
+            ("duration", duration.to_string()),
+            ("warmup", warmup.to_string()),
+            ("idp.algorithm", idp.algorithm.to_string()),
+            ("idp.token_lifetime", idp.token_lifetime.to_string()),
+            ("fleet.replicas", fleet.replicas.to_string()),
+            ("fleet.cache", cache),
+            ("traffic.rate", traffic.rate.to_string()),
+            ("traffic.sessions", traffic.sessions.to_string()),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        policy_parameters(&fleet.policy).into_iter().chain(own).collect()
+    }
+}
+
+/// The policy by its field names, as it would be written.
+fn policy_parameters(policy: &Policy) -> BTreeMap<String, String> {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(policy) else { return BTreeMap::new() };
+    let shown = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    fields.into_iter().map(|(name, value)| (format!("fleet.policy.{name}"), shown(value))).collect()
+}
+
+/// Splits `<= 60s` into its sign and what follows.
+fn comparison(limit: &str) -> Option<(Comparison, &str)> {
+    let limit = limit.trim();
+    Comparison::ALL
+        .into_iter()
+        .find_map(|comparison| Some((comparison, limit.strip_prefix(comparison.sign())?.trim())))
+}
+
+/// Reads a limit in the unit of its metric.
+fn quantity(unit: Unit, text: &str) -> Result<f64, String> {
+    let span = || text.parse::<Span>().map_err(|error| error.to_string());
+    match unit {
+        Unit::Seconds => Ok(span()?.as_secs_f64()),
+        Unit::Milliseconds => Ok(span()?.as_secs_f64() * 1_000.0),
+        Unit::Share => Ok(text.parse::<Share>()?.fraction()),
+        Unit::Count | Unit::PerSecond => {
+            text.parse::<u32>().map(f64::from).map_err(|_| "expected a whole number".to_owned())
+        }
+    }
+}
+
+/// What will disturb the fleet, in order. Publications and removals do not: the former prepare a rotation, the latter
+/// take away keys that only orphaned tokens need.
+fn disturbances(timeline: &Timeline, rotations: &[Rotation], faults: &[FaultWindow]) -> Vec<Disturbance> {
+    let rotations = rotations.iter().map(|rotation| {
+        let new_key = if rotation.replace { timeline.active_key(rotation.at) } else { None };
+        let title = match new_key {
+            Some(key) => format!("{} rotation to {key}", rotation.style),
+            None => format!("{} without a replacement", rotation.style),
+        };
+        let (from, until) = (rotation.at, rotation.at);
+        Disturbance { from, until, title, new_key, curable_from: from.max(rotation.published()) }
+    });
+    let faults = faults.iter().map(|window| Disturbance {
+        from: window.from,
+        until: window.until,
+        title: fault_title(&window.fault),
+        new_key: None,
+        curable_from: window.until,
+    });
+    let mut all: Vec<_> = rotations.chain(faults).collect();
+    all.sort_by_key(|disturbance| disturbance.from);
+    all
+}
+
+/// A fault in a few words.
+pub(crate) fn fault_title(fault: &Fault) -> String {
+    let endpoint = match fault.endpoint {
+        Endpoint::Discovery => "discovery",
+        Endpoint::Jwks => "JWKS",
+        Endpoint::Token => "token endpoint",
+    };
+    match fault.status {
+        Some(status) => format!("{endpoint} answers {status}"),
+        None => format!("{endpoint} fault"),
+    }
+}

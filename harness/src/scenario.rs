@@ -1,0 +1,277 @@
+//! The scenario file: what a person wrote, before any of it is checked against the rest.
+//!
+//! No type here is internally tagged, untagged or flattened: those lose the line of an error.
+
+mod source;
+pub(crate) mod units;
+
+use std::collections::BTreeMap;
+
+use keyquake_core::{Algorithm, Policy, Span};
+use keyquake_idp::Style;
+use serde::Deserialize;
+
+pub(crate) use self::source::{Source, nearest};
+use self::units::{Rate, Share, SignedSpan};
+
+/// A scenario as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    #[serde(default = "default_seed")]
+    pub(crate) seed: u64,
+    pub(crate) duration: Span,
+    #[serde(default)]
+    pub(crate) warmup: Span,
+    #[serde(default = "default_speed")]
+    pub(crate) speed: f64,
+    #[serde(default = "default_recover_below")]
+    pub(crate) recover_below: Share,
+    #[serde(default)]
+    pub(crate) idp: Idp,
+    #[serde(default)]
+    pub(crate) rotation: Vec<Rotation>,
+    #[serde(default)]
+    pub(crate) fault: Vec<Fault>,
+    #[serde(default)]
+    pub(crate) fleet: Fleet,
+    pub(crate) traffic: Traffic,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) gate: Vec<Gate>,
+    #[serde(default)]
+    pub(crate) gates: BTreeMap<String, String>,
+}
+
+fn default_seed() -> u64 {
+    1
+}
+
+fn default_speed() -> f64 {
+    1.0
+}
+
+fn default_recover_below() -> Share {
+    Share::percent(0.1)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Idp {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) token_lifetime: Span,
+    /// The `max-age` of the JWKS.
+    pub(crate) max_age: Span,
+}
+
+impl Default for Idp {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Rs256,
+            token_lifetime: Span::from_secs(3_600),
+            max_age: Span::from_secs(300),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rotation {
+    pub(crate) at: Span,
+    pub(crate) style: Option<Style>,
+    pub(crate) lead: Option<SignedSpan>,
+    pub(crate) retention: Option<Span>,
+    pub(crate) replace: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fault {
+    pub(crate) from: Span,
+    #[serde(rename = "for")]
+    pub(crate) lasting: Span,
+    pub(crate) jwks: Option<FaultParts>,
+    pub(crate) discovery: Option<FaultParts>,
+    pub(crate) token: Option<FaultParts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FaultParts {
+    pub(crate) status: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Fleet {
+    pub(crate) replicas: u32,
+    pub(crate) cache: Cache,
+    pub(crate) policy: Policy,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self { replicas: 1, cache: Cache::Staggered, policy: Policy::default() }
+    }
+}
+
+/// How old each cache is when event time starts.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cache {
+    /// Nothing is loaded until the first request, which may fall into the warm-up.
+    Cold,
+    /// Ages spread evenly over the lifetime.
+    Staggered,
+    /// All of this age.
+    Age(Span),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Traffic {
+    pub(crate) rate: Rate,
+    #[serde(default = "Traffic::default_sessions")]
+    pub(crate) sessions: u32,
+    #[serde(default)]
+    pub(crate) arrivals: Arrivals,
+    #[serde(default = "Traffic::default_renew_at")]
+    pub(crate) renew_at: Share,
+    #[serde(default)]
+    pub(crate) on_reject: OnReject,
+    #[serde(default = "Traffic::default_connections")]
+    pub(crate) connections: u32,
+    #[serde(default)]
+    pub(crate) balance: Balance,
+    #[serde(default = "Traffic::default_timeout")]
+    pub(crate) timeout: Span,
+    #[serde(default)]
+    pub(crate) endpoint: Endpoint,
+    #[serde(default = "Traffic::default_max_in_flight")]
+    pub(crate) max_in_flight: u32,
+    #[serde(default)]
+    pub(crate) background: Background,
+}
+
+impl Traffic {
+    fn default_sessions() -> u32 {
+        100
+    }
+
+    fn default_renew_at() -> Share {
+        Share::percent(80.0)
+    }
+
+    fn default_connections() -> u32 {
+        8
+    }
+
+    fn default_timeout() -> Span {
+        Span::from_secs(10)
+    }
+
+    fn default_max_in_flight() -> u32 {
+        1_024
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Arrivals {
+    #[default]
+    Poisson,
+    Even,
+}
+
+/// How requests choose among the connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Balance {
+    /// Each takes any connection to any replica.
+    #[default]
+    Random,
+    /// A session keeps to one replica.
+    Sticky,
+}
+
+/// Where requests go, which decides what kind of token they carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) enum Endpoint {
+    /// An access token.
+    #[default]
+    #[serde(rename = "/api")]
+    Api,
+    /// An ID token with its nonce.
+    #[serde(rename = "/session")]
+    Session,
+}
+
+/// What a session does when its token is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnReject {
+    /// It asks for a new token with its refresh token, after a while.
+    Renew(Renew),
+    /// It keeps the token until the planned renewal.
+    Keep,
+    /// It logs in anew, at once.
+    Relogin,
+}
+
+impl Default for OnReject {
+    fn default() -> Self {
+        Self::Renew(Renew { after: Span::from_secs(1) })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Renew {
+    pub(crate) after: Span,
+}
+
+/// Tokens that must be refused, sent beside the sessions so that baselines and `false_accepts` mean something.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Background {
+    pub(crate) expired: Share,
+    pub(crate) forged: Share,
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        Self { expired: Share::percent(0.5), forged: Share::percent(0.1) }
+    }
+}
+
+/// When the generator itself makes a run void.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// The p99 of lateness, in wall time; 10 % of the p99 latency is always allowed.
+    pub(crate) lateness: Span,
+    pub(crate) shed: Share,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { lateness: Span::from_millis(10), shed: Share::percent(0.1) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gate {
+    pub(crate) metric: String,
+    #[serde(default = "Gate::default_of")]
+    pub(crate) of: String,
+    pub(crate) limit: String,
+}
+
+impl Gate {
+    pub(crate) fn default_of() -> String {
+        "cohort".to_owned()
+    }
+}

@@ -1,0 +1,19 @@
+//! Data goes to standard output, talk to standard error.
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+
+/// Says a line to the person at the terminal. That nobody may be listening is no error.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// Prints data.
+pub(crate) fn print(text: &str) {
+    let _ = write!(stdout(), "{text}");
+}
+
+/// Whether what is said may have colours: on a terminal, unless `NO_COLOR` is set to something.
+pub(crate) fn has_colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stdout().is_terminal() && !refused && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}

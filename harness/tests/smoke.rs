@@ -1,0 +1,114 @@
+//! One run in real time through the binary: ten seconds of a scenario at five times their speed.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use keyquake_reports::Record;
+use keyquake_reports::record::{Engine, EventKind, Verdict};
+
+const SCENARIO: &str = r#"# Does the main job work? A small one does.
+name = "smoke"
+duration = "10s"
+warmup = "1s"
+speed = 5
+
+[idp]
+algorithm = "ES256"
+token_lifetime = "60s"
+
+[[rotation]]
+at = "3s"
+style = "no-overlap"
+
+[fleet]
+replicas = 2
+cache = { age = "5s" }
+policy = { limiter = "cooldown", limiter_interval = "10s" }
+
+[traffic]
+rate = "40/s"
+sessions = 20
+background = { expired = "5%", forged = "5%" }
+
+[limits]
+lateness = "1s"            # whoever else uses this machine, the test is about what is reported
+
+[gates]
+time_to_recover = "<= 9s"
+false_accepts = "== 0"
+"#;
+
+fn keyquake(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyquake"));
+    command.current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
+    let run = keyquake(folder.path()).args(["run", "smoke.toml"]).output().unwrap();
+    let place = folder.path().join("keyquake-out/smoke");
+    let record = Record::load(&place.join("result.json")).unwrap_or_else(|error| panic!("{error}: {}", text(&run)));
+    assert_eq!((record.engine, record.verdict), (Engine::Live, Verdict::Pass), "{}", text(&run));
+    assert_eq!(run.status.code(), Some(0));
+
+    let cell = &record.cells[0];
+    let episode = &cell.episodes[0];
+    // The caches are 8 s old at the rotation and may fetch again at 10 s, so the new key is refused for 2 s.
+    let recovered = episode.metrics.cohort.time_to_recover.seconds.unwrap();
+    assert!((0.5..=2.5).contains(&recovered), "{recovered} s");
+    assert!(episode.metrics.cohort.traffic.false_rejects > 0);
+    assert!(episode.metrics.orphaned.orphaned_rejects > 0);
+    assert!(episode.metrics.login_storm.requests > 0);
+    assert_eq!(cell.instances.iter().map(|instance| instance.jwks_requests.len()).sum::<usize>(), 2);
+    let kinds: Vec<EventKind> = episode.events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Publish, EventKind::Activate, EventKind::Retire, EventKind::Remove]);
+    let forged = ["expired", "forged"].map(|kind| cell.metrics.false_accepts.get(kind).copied());
+    assert_eq!(forged, [Some(0), Some(0)], "they were sent, and refused");
+
+    for file in ["report.html", "summary.md", "charts/denied.svg"] {
+        let path = place.join(file);
+        std::fs::remove_file(&path).unwrap();
+        let report = keyquake(folder.path()).args(["report", "keyquake-out/smoke/result.json"]).output().unwrap();
+        assert!(report.status.success() && path.exists(), "{file}: {}", text(&report));
+    }
+}
+
+#[test]
+fn an_unwritable_folder_is_said_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
+    std::fs::write(folder.path().join("taken"), "a file").unwrap();
+    let run = keyquake(folder.path()).args(["run", "smoke.toml", "--out", "taken"]).output().unwrap();
+    assert_eq!(run.status.code(), Some(2), "{}", text(&run));
+    assert!(text(&run).contains("cannot write results to `taken`"), "{}", text(&run));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_a_record_too() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
+    let mut run = keyquake(folder.path());
+    let mut run = run.args(["run", "smoke.toml", "--set", "duration=10m"]).spawn().unwrap();
+    // It says so when everything is in place; from then on an interrupt is a cut.
+    let mut talk = std::io::BufReader::new(run.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("denied") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut talk, &mut line).unwrap() > 0, "it ended by itself");
+    }
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    std::io::copy(&mut talk, &mut std::io::sink()).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    let record = Record::load(&folder.path().join("keyquake-out/smoke/result.json")).unwrap();
+    assert_eq!(record.verdict, Verdict::Aborted);
+    assert!(record.reasons[0].starts_with("Interrupted at"), "{:?}", record.reasons);
+    assert!(folder.path().join("keyquake-out/smoke/report.html").exists());
+}
