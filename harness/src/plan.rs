@@ -86,9 +86,14 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use keyquake_core::{Span, Time};
 
+    use super::Plan;
     use super::testing::plan;
+    use crate::scenario::Source;
 
     fn at(secs: i64) -> Time {
         Time::from_nanos(secs * 1_000_000_000)
@@ -141,6 +146,24 @@ mod tests {
         let plan = plan("speed = 200");
         assert_eq!(plan.warnings.len(), 1, "10 s are 50 ms, 5 s are 25 ms: {:?}", plan.warnings);
         assert!(plan.warnings[0].contains("fetch_timeout"));
+    }
+
+    #[test]
+    fn every_scenario_of_the_repository_is_sound_and_asks_a_question() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for entry in fs::read_dir(root.join("scenarios")).unwrap() {
+            let path = entry.unwrap().path();
+            let source = Source::new("", &fs::read_to_string(&path).unwrap(), &[]).unwrap();
+            let plan =
+                Plan::check(&source).unwrap_or_else(|complaint| panic!("{}: {complaint}", path.display()));
+            assert_eq!(plan.name, path.file_stem().unwrap().to_str().unwrap());
+            assert!(plan.question.is_some_and(|question| question.contains('?')), "{}", path.display());
+            assert!(!plan.gates.is_empty() && plan.warnings.is_empty(), "{}", path.display());
+        }
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let source = Source::new("README.md", example, &[]).unwrap();
+        Plan::check(&source).unwrap_or_else(|complaint| panic!("{complaint}"));
     }
 
     #[test]

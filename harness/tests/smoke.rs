@@ -54,7 +54,8 @@ fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
     std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
     let run = keyquake(folder.path()).args(["run", "smoke.toml"]).output().unwrap();
     let place = folder.path().join("keyquake-out/smoke");
-    let record = Record::load(&place.join("result.json")).unwrap_or_else(|error| panic!("{error}: {}", text(&run)));
+    let record =
+        Record::load(&place.join("result.json")).unwrap_or_else(|error| panic!("{error}: {}", text(&run)));
     assert_eq!((record.engine, record.verdict), (Engine::Live, Verdict::Pass), "{}", text(&run));
     assert_eq!(run.status.code(), Some(0));
 
@@ -75,7 +76,8 @@ fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
     for file in ["report.html", "summary.md", "charts/denied.svg"] {
         let path = place.join(file);
         std::fs::remove_file(&path).unwrap();
-        let report = keyquake(folder.path()).args(["report", "keyquake-out/smoke/result.json"]).output().unwrap();
+        let report =
+            keyquake(folder.path()).args(["report", "keyquake-out/smoke/result.json"]).output().unwrap();
         assert!(report.status.success() && path.exists(), "{file}: {}", text(&report));
     }
 }
