@@ -56,11 +56,15 @@ async fn read_body(answer: &mut reqwest::Response) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::pending;
+    use std::time::Duration;
+
     use keyquake_core::{Algorithm, Freshness, Span};
     use keyquake_idp::SigningKey;
     use serde_json::json;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
 
     /// Fetches from a server that reads a request, writes these bytes and closes the connection.
     async fn fetch_from(answer: impl AsRef<[u8]>) -> Response<PublicKey> {
@@ -69,15 +73,19 @@ mod tests {
         let fetching = over_http(url.parse().unwrap()).unwrap()();
         let serving = async {
             let (mut connection, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(connection.read_u8().await.unwrap());
-            }
-            assert!(request.starts_with(b"GET /jwks.json HTTP/1.1\r\n"));
+            read_request(&mut connection).await;
             // Whoever has read enough may hang up before the end.
             let _ = connection.write_all(answer.as_ref()).await;
         };
         tokio::join!(fetching, serving).0
+    }
+
+    async fn read_request(connection: &mut TcpStream) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(connection.read_u8().await.unwrap());
+        }
+        assert!(request.starts_with(b"GET /jwks.json HTTP/1.1\r\n"));
     }
 
     fn jwks() -> String {
@@ -126,6 +134,24 @@ mod tests {
             assert_eq!((response.status, response.keys.is_some()), (Some(200), false), "{case}");
         }
         assert!(fetch_from(endless).await.keys.is_some());
+    }
+
+    /// In real time: a fetch that read on would wait for ever.
+    #[tokio::test]
+    async fn a_body_that_is_too_long_is_not_read_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/jwks.json", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            read_request(&mut connection).await;
+            let body = " ".repeat(Jwks::MAX_BYTES + 1);
+            let _ = connection.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{body}").as_bytes()).await;
+            // The body has no end.
+            pending::<()>().await;
+        });
+        let fetching = over_http(url).unwrap()();
+        let response = timeout(Duration::from_secs(10), fetching).await.unwrap();
+        assert_eq!((response.status, response.keys.is_some()), (Some(200), false));
     }
 
     #[tokio::test]
