@@ -83,6 +83,19 @@ fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
 }
 
 #[test]
+fn id_tokens_with_their_nonce_are_accepted_until_the_rotation_and_after_recovery() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
+    let session =
+        ["run", "smoke.toml", "--set", "traffic.endpoint=/session", "--set", "traffic.on_reject=relogin"];
+    let run = keyquake(folder.path()).args(session).output().unwrap();
+    let record = Record::load(&folder.path().join("keyquake-out/smoke/result.json")).unwrap();
+    assert_eq!(record.verdict, Verdict::Pass, "{}", text(&run));
+    let all = &record.cells[0].metrics.all;
+    assert!(all.denied > 0 && all.denied < all.must_pass / 2, "{all:?}");
+}
+
+#[test]
 fn an_unwritable_folder_is_said_before_anything_runs() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();

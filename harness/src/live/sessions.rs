@@ -7,6 +7,7 @@ use keyquake_core::{Span, Time, UnixTime};
 use keyquake_idp::{Grant, Idp, Login, Minted, Timeline};
 use rand::RngExt;
 
+use super::AUDIENCE;
 use crate::observe::Outcome;
 use crate::oracle::TokenFacts;
 use crate::plan::Plan;
@@ -206,15 +207,20 @@ pub(crate) fn nonce_of(endpoint: Endpoint, session: u32) -> Option<String> {
     (endpoint == Endpoint::Session).then(|| format!("nonce-{session}"))
 }
 
-/// The login of a session.
-pub(crate) fn login(session: u32) -> Login {
-    let name = format!("session-{session}");
-    Login { subject: name.clone(), client: name, scope: "openid".to_owned() }
+/// The login of a session. Its ID tokens are for the service itself, which takes none that another client asked for
+/// (OpenID Connect Core 1.0 section 3.1.3.7 (5)).
+pub(crate) fn login(endpoint: Endpoint, session: u32) -> Login {
+    let subject = format!("session-{session}");
+    let client = match endpoint {
+        Endpoint::Api => subject.clone(),
+        Endpoint::Session => AUDIENCE.to_owned(),
+    };
+    Login { subject, client, scope: "openid".to_owned() }
 }
 
 /// What a session presents when it logs in.
 fn grant(endpoint: Endpoint, session: u32) -> Grant {
-    Grant::ClientCredentials { login: login(session), nonce: nonce_of(endpoint, session) }
+    Grant::ClientCredentials { login: login(endpoint, session), nonce: nonce_of(endpoint, session) }
 }
 
 fn first_token(idp: &mut Idp, start: Time, grant: &Grant, issued: UnixTime) -> Result<NewToken, String> {

@@ -95,7 +95,7 @@ impl TokenClient {
 
     /// The parameters of the request. None of their values has a character that would need escaping.
     fn form(&self, renewal: &Renewal) -> String {
-        let login = login(renewal.session);
+        let login = login(self.endpoint, renewal.session);
         let mut form = match &renewal.refresh_token {
             Some(token) => format!("grant_type=refresh_token&refresh_token={token}"),
             None => {
