@@ -9,8 +9,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyquake_core::{Span, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::timeline::{Event, TimedEvent};
-
 /// Something that can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,13 +110,6 @@ impl FaultWindow {
     pub(crate) fn check(&self) -> Result<(), FaultError> {
         self.fault.check()?;
         if self.from < self.until { Ok(()) } else { Err(FaultError::Empty) }
-    }
-
-    pub(crate) fn events(&self, id: FaultId) -> [TimedEvent; 2] {
-        [
-            TimedEvent { at: self.from, event: Event::FaultOn(id) },
-            TimedEvent { at: self.until, event: Event::FaultOff(id) },
-        ]
     }
 }
 

@@ -373,12 +373,22 @@ impl Timeline {
             });
         }
         let keys = self.lives.iter().flat_map(|(key, life)| life.events(*key));
-        let faults =
-            self.faults.iter().enumerate().flat_map(|(index, window)| window.events(FaultId::at(index)));
+        let faults = self
+            .faults
+            .iter()
+            .enumerate()
+            .flat_map(|(index, window)| fault_events(window, FaultId::at(index)));
         self.events =
             keys.chain(faults).filter(|timed| timed.at != EVER && timed.at != Time::NEVER).collect();
         self.events.sort_unstable();
     }
+}
+
+fn fault_events(window: &FaultWindow, id: FaultId) -> [TimedEvent; 2] {
+    [
+        TimedEvent { at: window.from, event: Event::FaultOn(id) },
+        TimedEvent { at: window.until, event: Event::FaultOff(id) },
+    ]
 }
 
 #[cfg(test)]
