@@ -83,8 +83,8 @@ impl Run<'_> {
             all: tally.traffic(self.fold.run_track.worst_second()),
             streams: BTreeMap::new(),
             jwks: self.jwks_volume(Time::ZERO, self.ended),
-            orphaned: tally.orphaned,
-            false_accepts: tally.false_accepts_by_name(),
+            orphaned: tally.counts.orphaned,
+            false_accepts: tally.counts.false_accepts_by_name(),
             login_storm: login_storm(segments),
             fidelity: self.fidelity(&tally),
         }
@@ -95,8 +95,8 @@ impl Run<'_> {
         let tenth_of_latency = tally.latency.quantiles().map_or(0.0, |latency| latency.p99 / 10.0);
         Fidelity {
             lateness_ms: tally.lateness.quantiles(),
-            shed: tally.shed(),
-            shed_share: share(tally.shed(), tally.requests).unwrap_or_default(),
+            shed: tally.counts.shed(),
+            shed_share: share(tally.counts.shed(), tally.counts.requests).unwrap_or_default(),
             lateness_limit_ms: (limits.lateness.as_secs_f64() * 1_000.0).max(tenth_of_latency),
             shed_limit: limits.shed.fraction(),
         }
@@ -169,30 +169,33 @@ impl Run<'_> {
             first_s: self.fold.start.as_secs_f64(),
             ..Windows::default()
         };
+        let mut jwks_requests = vec![0; self.fold.windows.len()];
+        for number in self.jwks.iter().filter_map(|entry| self.fold.window_number(entry.at)) {
+            jwks_requests[number] += 1;
+        }
         let mut start = self.fold.start;
-        for window in &self.fold.windows {
+        for (window, jwks_requests) in self.fold.windows.iter().zip(jwks_requests) {
             if start >= self.ended {
                 break;
             }
             let end = start + WINDOW;
-            let denials = &window.tally.denials;
+            let denials = &window.counts.denials;
             let episode = episodes.iter().rfind(|episode| episode.from < end && start < episode.until);
             let cohort = episode.map(|episode| episode.cohort_denials(window)).unwrap_or_default();
-            columns.requests.push(window.tally.requests);
+            columns.requests.push(window.counts.requests);
             columns.must_pass.push(denials.must_pass);
             columns.false_rejects.push(denials.false_rejects);
             columns.failures.push(denials.failures);
             columns.cohort_must_pass.push(cohort.must_pass);
             columns.cohort_false_rejects.push(cohort.false_rejects);
             columns.cohort_failures.push(cohort.failures);
-            columns.orphaned_rejects.push(window.tally.orphaned.orphaned_rejects);
-            columns.false_accepts.push(window.tally.false_accepts.values().sum());
-            let jwks = self.jwks.iter().filter(|entry| start <= entry.at && entry.at < end);
-            columns.jwks_requests.push(jwks.count() as u64);
+            columns.orphaned_rejects.push(window.counts.orphaned.orphaned_rejects);
+            columns.false_accepts.push(window.counts.false_accepts.values().sum());
+            columns.jwks_requests.push(jwks_requests);
             columns.token_requests.push(window.token_requests);
-            let lateness = window.tally.lateness.quantiles();
+            let lateness = window.lateness.quantiles();
             columns.lateness_p99_ms.push(lateness.map_or(0.0, |lateness| lateness.p99));
-            let latency = window.tally.latency.quantiles();
+            let latency = window.latency.quantiles();
             columns.latency_p50_ms.push(latency.map(|latency| latency.p50));
             columns.latency_p99_ms.push(latency.map(|latency| latency.p99));
             start = end;

@@ -1,6 +1,6 @@
 //! From observations to counts: each request is ruled on once, when it has ended, and folded away.
 //!
-//! Memory grows with windows, keys and replicas, never with requests.
+//! Memory grows with time, keys and replicas, never with requests.
 
 mod durations;
 mod tally;
@@ -12,10 +12,10 @@ use keyquake_core::{Span, Time};
 use keyquake_idp::{Clock, KeyId};
 
 pub(crate) use self::durations::Durations;
-pub(crate) use self::tally::{Tally, share};
+pub(crate) use self::tally::{Counts, Tally, share};
 pub(crate) use self::track::Track;
 use crate::arrivals::Arrival;
-use crate::oracle::{Ground, Oracle, Ruling, TokenFacts};
+use crate::oracle::{Oracle, Ruling, TokenFacts};
 use crate::plan::Plan;
 
 /// The length of a window, in scenario time.
@@ -93,11 +93,25 @@ pub(crate) struct Segment {
 }
 
 /// One window.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Window {
-    pub(crate) tally: Tally,
+    pub(crate) counts: Counts,
+    pub(crate) lateness: Durations,
+    pub(crate) latency: Durations,
     pub(crate) by_key: BTreeMap<KeyId, Denials>,
     pub(crate) token_requests: u64,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            counts: Counts::default(),
+            lateness: Durations::coarse(),
+            latency: Durations::coarse(),
+            by_key: BTreeMap::new(),
+            token_requests: 0,
+        }
+    }
 }
 
 /// Requests that must pass, and those of them that did not.
@@ -163,7 +177,9 @@ impl Fold {
         let denied = must_pass && !matches!(seen.outcome, Outcome::Accepted(_));
         let wall = WallTimes::of(seen, &self.clock);
         if let Some(window) = self.window(at) {
-            window.tally.add(seen, ruling, &wall);
+            window.counts.add(seen.outcome, ruling);
+            window.lateness.extend(wall.lateness);
+            window.latency.extend(wall.latency);
             window.by_key.entry(seen.token.key).or_default().add(must_pass, seen.outcome);
         }
         if at < Time::ZERO {
@@ -171,7 +187,7 @@ impl Fold {
         }
         let number = self.segment_number(at);
         let segment = &mut self.segments[number];
-        segment.tallies.entry(seen.token.key).or_default().add(seen, ruling, &wall);
+        segment.tallies.entry(seen.token.key).or_default().add(seen.outcome, ruling, &wall);
         if must_pass {
             self.run_track.add(at, denied);
             let replica = &mut self.replicas[seen.arrival.replica as usize];
@@ -214,8 +230,14 @@ impl Fold {
     }
 
     fn window(&mut self, at: Time) -> Option<&mut Window> {
-        let number = at.since(self.start).as_nanos() / WINDOW.as_nanos();
-        self.windows.get_mut(usize::try_from(number).ok()?)
+        let number = self.window_number(at)?;
+        self.windows.get_mut(number)
+    }
+
+    /// The window that a moment lies in, if it lies in the run.
+    pub(crate) fn window_number(&self, at: Time) -> Option<usize> {
+        let number = usize::try_from(at.since(self.start).as_nanos() / WINDOW.as_nanos()).ok()?;
+        (self.start <= at && number < self.windows.len()).then_some(number)
     }
 }
 
@@ -252,6 +274,3 @@ impl WallTimes {
         }
     }
 }
-
-/// The kinds of tokens that must be refused, for those who count them.
-pub(crate) type ByGround<T> = BTreeMap<Ground, T>;

@@ -1,4 +1,4 @@
-//! Durations as a histogram that keeps three significant digits.
+//! Durations as a histogram of few significant digits.
 
 use std::time::Duration;
 
@@ -7,22 +7,35 @@ use keyquake_reports::record::Quantiles;
 
 /// A set of durations, in microseconds up to an hour.
 #[derive(Debug)]
-pub(crate) struct Durations(Histogram<u64>);
+pub(crate) struct Durations(Histogram<u32>);
 
 /// An hour: longer durations count as this.
 const LONGEST_US: u64 = 3_600_000_000;
 
 impl Default for Durations {
     fn default() -> Self {
-        // Grows with the values that it sees.
-        let mut histogram = Histogram::new(3).expect("three significant digits are within bounds");
-        histogram.auto(true);
-        Self(histogram)
+        Self::with_digits(3)
     }
 }
 
 impl Durations {
-    pub(crate) fn add(&mut self, duration: Duration) {
+    /// Two significant digits, in a few kilobytes: for sets of which there are many.
+    pub(crate) fn coarse() -> Self {
+        Self::with_digits(2)
+    }
+
+    fn with_digits(digits: u8) -> Self {
+        // Grows with the values that it sees.
+        let mut histogram = Histogram::new(digits).expect("0 to 5 significant digits are allowed");
+        histogram.auto(true);
+        Self(histogram)
+    }
+
+    pub(crate) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>) {
+        durations.into_iter().for_each(|duration| self.add(duration));
+    }
+
+    fn add(&mut self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
         // The histogram grows, so that recording cannot fail.
         let _ = self.0.record(micros);

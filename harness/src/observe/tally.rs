@@ -4,27 +4,32 @@ use std::collections::BTreeMap;
 
 use keyquake_reports::record::{Orphaned, Traffic};
 
-use super::{ByGround, Denials, Durations, Observation, Outcome, WallTimes};
-use crate::oracle::{Leeway, Ruling};
+use super::{Denials, Durations, Outcome, WallTimes};
+use crate::oracle::{Ground, Leeway, Ruling};
 
 /// Counts of one set of requests.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Counts {
     pub(crate) requests: u64,
-    pub(crate) outcomes: BTreeMap<&'static str, u64>,
-    pub(crate) statuses: BTreeMap<u16, u64>,
+    outcomes: BTreeMap<&'static str, u64>,
+    statuses: BTreeMap<u16, u64>,
     pub(crate) denials: Denials,
     pub(crate) orphaned: Orphaned,
     /// Tokens that must be refused and were accepted; kinds that were sent are there with zero.
-    pub(crate) false_accepts: ByGround<u64>,
-    pub(crate) lateness: Durations,
-    pub(crate) latency: Durations,
-    pub(crate) service: Durations,
+    pub(crate) false_accepts: BTreeMap<Ground, u64>,
 }
 
-impl Tally {
-    pub(super) fn add(&mut self, seen: &Observation, ruling: Ruling, wall: &WallTimes) {
-        let outcome = seen.outcome;
+/// Counts of one set of requests, and how long they took.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) counts: Counts,
+    pub(crate) lateness: Durations,
+    pub(crate) latency: Durations,
+    service: Durations,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, outcome: Outcome, ruling: Ruling) {
         self.requests += 1;
         *self.outcomes.entry(outcome.name()).or_default() += 1;
         if let Some(status) = outcome.status() {
@@ -40,16 +45,9 @@ impl Tally {
             Ruling::Either(Leeway::Orphaned) => self.orphaned.orphaned_rejects += 1,
             Ruling::Either(Leeway::Skew | Leeway::Changed) => {}
         }
-        for (durations, duration) in [
-            (&mut self.lateness, wall.lateness),
-            (&mut self.latency, wall.latency),
-            (&mut self.service, wall.service),
-        ] {
-            duration.into_iter().for_each(|duration| durations.add(duration));
-        }
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
         add_counts(&mut self.outcomes, &other.outcomes);
         add_counts(&mut self.statuses, &other.statuses);
@@ -59,31 +57,45 @@ impl Tally {
         self.denials.failures += other.denials.failures;
         self.orphaned.orphaned_rejects += other.orphaned.orphaned_rejects;
         self.orphaned.orphaned_accepts += other.orphaned.orphaned_accepts;
-        self.lateness.merge(&other.lateness);
-        self.latency.merge(&other.latency);
-        self.service.merge(&other.service);
-    }
-
-    pub(crate) fn merged<'t>(tallies: impl IntoIterator<Item = &'t Self>) -> Self {
-        tallies.into_iter().fold(Self::default(), |mut sum, tally| {
-            sum.merge(tally);
-            sum
-        })
     }
 
     pub(crate) fn shed(&self) -> u64 {
         self.outcomes.get(Outcome::Shed.name()).copied().unwrap_or_default()
     }
 
+    pub(crate) fn false_accepts_by_name(&self) -> BTreeMap<String, u64> {
+        self.false_accepts.iter().map(|(ground, count)| (ground.name().to_owned(), *count)).collect()
+    }
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, outcome: Outcome, ruling: Ruling, wall: &WallTimes) {
+        self.counts.add(outcome, ruling);
+        self.lateness.extend(wall.lateness);
+        self.latency.extend(wall.latency);
+        self.service.extend(wall.service);
+    }
+
+    pub(crate) fn merged<'t>(tallies: impl IntoIterator<Item = &'t Self>) -> Self {
+        tallies.into_iter().fold(Self::default(), |mut sum, tally| {
+            sum.counts.merge(&tally.counts);
+            sum.lateness.merge(&tally.lateness);
+            sum.latency.merge(&tally.latency);
+            sum.service.merge(&tally.service);
+            sum
+        })
+    }
+
     /// The counts as the record has them.
     pub(crate) fn traffic(&self, peak_denied_share: Option<f64>) -> Traffic {
-        let Denials { must_pass, false_rejects, failures } = self.denials;
-        let rejected = self.outcomes.get(Outcome::Rejected(401).name()).copied().unwrap_or_default();
+        let counts = &self.counts;
+        let Denials { must_pass, false_rejects, failures } = counts.denials;
+        let rejected = counts.outcomes.get(Outcome::Rejected(401).name()).copied().unwrap_or_default();
         Traffic {
-            requests: self.requests,
-            outcomes: self.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
-            statuses: self.statuses.clone(),
-            rejected_share: share(rejected, self.requests),
+            requests: counts.requests,
+            outcomes: counts.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+            statuses: counts.statuses.clone(),
+            rejected_share: share(rejected, counts.requests),
             must_pass,
             denied: false_rejects + failures,
             denied_share: share(false_rejects + failures, must_pass),
@@ -93,10 +105,6 @@ impl Tally {
             latency_ms: self.latency.quantiles(),
             service_time_ms: self.service.quantiles(),
         }
-    }
-
-    pub(crate) fn false_accepts_by_name(&self) -> BTreeMap<String, u64> {
-        self.false_accepts.iter().map(|(ground, count)| (ground.name().to_owned(), *count)).collect()
     }
 }
 
