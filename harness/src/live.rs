@@ -2,26 +2,24 @@
 
 mod connections;
 mod generator;
+mod minter;
 mod pacer;
 mod progress;
 mod sessions;
 mod token_client;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::serve::ListenerExt;
-use hyper::header::HeaderValue;
-use keyquake_core::{Span, Time, UnixTime};
-use keyquake_idp::{
-    Clock, Forgery, Guard, Idp, KeyId, KeyRing, Provider, Settings, TokenIds, TokenKind, TokenRequest,
-};
+use keyquake_core::{Span, Time};
+use keyquake_idp::{Clock, Guard, Idp, KeyRing, Provider, Settings};
 use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
@@ -29,8 +27,9 @@ use tokio::task::LocalSet;
 
 use self::connections::{Broken, Connections};
 use self::generator::Generator;
+use self::minter::{Minter, Prepared};
 use self::progress::Gauge;
-use self::sessions::{Credentials, Sessions, bearer, facts};
+use self::sessions::Sessions;
 use self::token_client::TokenClient;
 use crate::arrivals::Arrivals;
 use crate::measure::Run;
@@ -45,11 +44,6 @@ use crate::terminal::say;
 const AUDIENCE: &str = "keyquake";
 /// Between the start of the clock and the first arrival, by wall time: connections are opened in it.
 const SETTLING: Duration = Duration::from_millis(300);
-/// The supply of names for tokens that must be refused; the first is the IdP's own.
-const REFUSED_TOKENS: u64 = 1;
-/// The nonce that ID tokens which must be refused carry, and that is expected of them.
-const REFUSED_NONCE: &str = "nobody";
-
 /// Runs a plan and returns what was seen, also when Ctrl-C ended it early.
 ///
 /// # Errors
@@ -69,7 +63,9 @@ struct Stage<'p> {
     clock: Clock,
     provider: Arc<Provider>,
     gauge: Arc<Gauge>,
+    minter: Minter,
     generator: Generator,
+    restarted: Arc<Mutex<Vec<Time>>>,
 }
 
 impl<'p> Stage<'p> {
@@ -85,18 +81,19 @@ impl<'p> Stage<'p> {
         let today = Clock::start_today(Span::ZERO, 1.0)?;
         let zero = today.unix(today.now()) + lead_in;
         let sessions = Sessions::log_in(plan, &mut idp, zero - plan.warmup)?;
-        let expired = refused_tokens(plan, &idp, zero, Forgery::Expired);
-        let forged = refused_tokens(plan, &idp, zero, Forgery::BadSignature);
 
         let clock = Clock::start(lead_in, plan.speed, zero)?;
         let guard = Guard::new(Ipv4Addr::LOCALHOST.into(), None)?;
         let provider = Arc::new(Provider::new(idp, clock, guard));
         tokio::spawn(keyquake_idp::serve(idp_listener, Arc::clone(&provider), std::future::pending()));
-        let mut replicas = Vec::new();
+        let (mut fleet, mut replicas) = (Vec::new(), Vec::new());
         for number in 0..plan.replicas {
-            let address = start_replica(plan, &issuer, &keys, clock, number).await?;
+            let (replica, address) = start_replica(plan, &issuer, &keys, clock, number).await?;
+            fleet.push(replica);
             replicas.push(Connections::new(address, plan.traffic.connections));
         }
+        let restarted = Arc::default();
+        tokio::spawn(keep_restarting(plan.runbook.restarts.clone(), fleet, clock, Arc::clone(&restarted)));
         say(&format!("the IdP is {issuer}, before {} replicas", plan.replicas));
 
         let timeout = Duration::from(plan.traffic.timeout.scale(1.0 / plan.speed));
@@ -105,14 +102,12 @@ impl<'p> Stage<'p> {
         let generator = Generator {
             clock,
             timeline: plan.timeline.clone(),
-            path: path(endpoint),
+            paths: plan.streams.iter().map(|stream| path(stream.endpoint)).collect(),
             timeout,
             max_in_flight: plan.traffic.max_in_flight as usize,
             replicas,
             sessions: RefCell::new(sessions),
             token_client: TokenClient::new(&issuer, endpoint, &keys, &plan.timeline, timeout)?,
-            expired,
-            forged,
             fold: RefCell::new(Fold::new(plan, clock)),
             gauge: Arc::clone(&gauge),
             under_way: RefCell::default(),
@@ -120,18 +115,19 @@ impl<'p> Stage<'p> {
             rescheduled: Notify::new(),
             idle: Notify::new(),
         };
-        Ok(Self { plan, clock, provider, gauge, generator })
+        let minter = Minter::new(plan, &issuer, keys, clock);
+        Ok(Self { plan, clock, provider, gauge, minter, generator, restarted })
     }
 
     async fn play(self, command: &str) -> anyhow::Result<Run<'p>> {
-        let Self { plan, clock, provider, gauge, generator } = self;
+        let Self { plan, clock, provider, gauge, minter, generator, restarted } = self;
         let stop = Arc::new(AtomicBool::new(false));
         let (done, mut generated) = oneshot::channel();
-        let arrivals = Arrivals::new(plan);
+        let prepared = minter.start(Arrivals::new(plan))?;
         let its_stop = Arc::clone(&stop);
         std::thread::Builder::new()
             .name("generator".to_owned())
-            .spawn(move || drop(done.send(generate(generator, arrivals, its_stop))))?;
+            .spawn(move || drop(done.send(generate(generator, prepared, its_stop))))?;
         let mut interrupted_at = None;
         let fold = tokio::select! {
             fold = &mut generated => fold,
@@ -149,6 +145,7 @@ impl<'p> Stage<'p> {
             command: command.to_owned(),
             fold,
             applied: idp.event_log().to_vec(),
+            restarted: restarted.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             jwks: idp.jwks_log().entries().to_vec(),
             jwks_dropped: idp.jwks_log().dropped(),
             ended: interrupted_at.unwrap_or(plan.end()).min(plan.end()),
@@ -179,49 +176,13 @@ fn path(endpoint: Endpoint) -> &'static str {
     }
 }
 
-/// One token of this kind for each key, to be sent while that key signs.
-fn refused_tokens(
-    plan: &Plan,
-    idp: &Idp,
-    issued: UnixTime,
-    forgery: Forgery,
-) -> BTreeMap<KeyId, Credentials> {
-    let mut ids = TokenIds::new(plan.seed, REFUSED_TOKENS);
-    let kind = match plan.traffic.endpoint {
-        Endpoint::Api => TokenKind::Access { scope: String::new() },
-        Endpoint::Session => TokenKind::Id { nonce: Some(REFUSED_NONCE.to_owned()) },
-    };
-    let signers = plan.timeline.keys().filter_map(|(id, _)| idp.keys().get(id));
-    signers
-        .map(|signer| {
-            let name = "nobody".to_owned();
-            let request = TokenRequest {
-                kind: kind.clone(),
-                subject: name.clone(),
-                client: name,
-                issued,
-                id: ids.draw(),
-            };
-            let token = idp.mint().forge(signer, &request, forgery);
-            let credentials = Credentials {
-                authorization: bearer(&token.token),
-                nonce: (plan.traffic.endpoint == Endpoint::Session)
-                    .then(|| HeaderValue::from_static(REFUSED_NONCE)),
-                facts: facts(&token, forgery != Forgery::Expired),
-                number: 0,
-            };
-            (signer.id, credentials)
-        })
-        .collect()
-}
-
 async fn start_replica(
     plan: &Plan,
     issuer: &str,
     keys: &KeyRing,
     clock: Clock,
     number: u32,
-) -> anyhow::Result<SocketAddr> {
+) -> anyhow::Result<(Arc<Replica>, SocketAddr)> {
     let replica = Replica::new(sut::Settings {
         replica: number,
         issuer: issuer.to_owned(),
@@ -240,7 +201,24 @@ async fn start_replica(
     let app = replica.router();
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     tokio::spawn(async move { axum::serve(listener, app).await });
-    Ok(address)
+    Ok((replica, address))
+}
+
+/// Restarts replicas at their moments, and notes when each was.
+async fn keep_restarting(
+    restarts: Vec<(Time, u32)>,
+    fleet: Vec<Arc<Replica>>,
+    clock: Clock,
+    restarted: Arc<Mutex<Vec<Time>>>,
+) {
+    for (at, replica) in restarts {
+        tokio::time::sleep_until(clock.instant(at).into()).await;
+        if fleet[replica as usize].restart().is_ok() {
+            restarted.lock().unwrap_or_else(PoisonError::into_inner).push(clock.now());
+        }
+    }
+    // The fleet serves on.
+    std::future::pending().await
 }
 
 /// The body of the JWKS as it was at a moment.
@@ -251,13 +229,17 @@ fn published_then(plan: &Plan, keys: &KeyRing, at: Time) -> Vec<u8> {
 }
 
 /// Generates the load, on a thread of its own.
-fn generate(generator: Generator, arrivals: Arrivals, stop: Arc<AtomicBool>) -> anyhow::Result<Fold> {
+fn generate(
+    generator: Generator,
+    prepared: Receiver<Prepared>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<Fold> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let generator = Rc::new(generator);
     local.block_on(&runtime, async {
         generator.open_connections().await.map_err(|Broken| anyhow!("the fleet does not answer"))?;
-        let (due, pacer) = pacer::start(arrivals, generator.clock, Arc::clone(&stop))?;
+        let (due, pacer) = pacer::start(prepared, generator.clock, Arc::clone(&stop))?;
         Rc::clone(&generator).run(due, || stop.load(Ordering::Relaxed)).await;
         pacer.join().map_err(|_| anyhow!("the pacer broke down"))
     })?;

@@ -1,5 +1,6 @@
 //! From what was seen to the record: episodes, metrics, windows. Every number of a report is made here.
 
+mod causes;
 mod episodes;
 #[cfg(test)]
 mod tests;
@@ -7,15 +8,21 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyquake_core::{Span, Time};
-use keyquake_idp::{AppliedEvent, Event, JwksLogEntry};
+use keyquake_idp::{AppliedEvent, Event, Forgery, JwksLogEntry, TimedEvent};
 use keyquake_reports::record::{
-    self, Cell, Engine, EventKind, Fidelity, GateResult, Instance, JwksRequest, JwksVolume, LoginStorm,
-    Record, RunMetrics, Verdict, Windows,
+    self, Cell, Engine, EventKind, Fidelity, GateResult, Instance, JwksRequest, JwksVolume, Lasting,
+    LoginStorm, Record, RecoveryState, RunMetrics, Verdict, Windows,
 };
 
 use self::episodes::Episode;
 use crate::observe::{Fold, Segment, Tally, WINDOW, share};
 use crate::plan::{Plan, fault_title};
+use crate::scenario::TokenSource;
+
+/// The streams that every run has: sessions, expired and forged tokens.
+const ALWAYS: usize = 3;
+/// How long the undisturbed fleet has to be watched to know what it asks for.
+const CALM_FOR_LONG_ENOUGH: Span = Span::from_secs(10);
 
 /// A run that has ended, early or not.
 pub(crate) struct Run<'p> {
@@ -24,6 +31,8 @@ pub(crate) struct Run<'p> {
     pub(crate) command: String,
     pub(crate) fold: Fold,
     pub(crate) applied: Vec<AppliedEvent>,
+    /// When each restart of the plan happened, as far as it came.
+    pub(crate) restarted: Vec<Time>,
     pub(crate) jwks: Vec<JwksLogEntry>,
     /// JWKS requests that did not fit into the log.
     pub(crate) jwks_dropped: u64,
@@ -67,7 +76,7 @@ impl Run<'_> {
         let episodes = Episode::all(self);
         Cell {
             parameters: self.plan.parameters.clone(),
-            metrics: self.run_metrics(),
+            metrics: self.run_metrics(&episodes),
             episodes: episodes.iter().map(|episode| episode.record(self)).collect(),
             instances: self.instances(&episodes),
             events: self.events(),
@@ -76,18 +85,70 @@ impl Run<'_> {
         }
     }
 
-    fn run_metrics(&self) -> RunMetrics {
+    fn run_metrics(&self, episodes: &[Episode<'_>]) -> RunMetrics {
         let segments = &self.fold.segments;
         let tally = Tally::merged(segments.iter().flat_map(|segment| segment.tallies.values()));
         RunMetrics {
             all: tally.traffic(self.fold.run_track.worst_second()),
-            streams: BTreeMap::new(),
+            streams: self
+                .named_streams()
+                .map(|(stream, name)| {
+                    let lanes = segments.iter().flat_map(|segment| &segment.tallies);
+                    let tallies = lanes.filter(|(lane, _)| lane.stream == stream).map(|(_, tally)| tally);
+                    (name, Tally::merged(tallies).traffic(None))
+                })
+                .collect(),
             jwks: self.jwks_volume(Time::ZERO, self.ended),
             orphaned: tally.counts.orphaned,
             false_accepts: tally.counts.false_accepts_by_name(),
             login_storm: login_storm(segments),
+            blackout_worst: self.blackout_worst(episodes),
+            fetches_per_unknown_kid: self.fetches_per_unknown_kid(),
             fidelity: self.fidelity(&tally),
         }
+    }
+
+    /// The longest recovery from a rotation.
+    fn blackout_worst(&self, episodes: &[Episode<'_>]) -> Option<Lasting> {
+        let rotations = episodes.iter().filter(|episode| episode.is_rotation());
+        let lasting = rotations.filter_map(|episode| {
+            let recovery = episode.recovery(self);
+            let at_least = recovery.state == RecoveryState::NotRecovered;
+            recovery.seconds.map(|seconds| Lasting { seconds, at_least })
+        });
+        lasting.max_by(|a, b| a.seconds.total_cmp(&b.seconds).then(a.at_least.cmp(&b.at_least)))
+    }
+
+    /// JWKS requests per second before anything disturbs the fleet; `None` unless it was watched for long enough.
+    fn calm_jwks_rate(&self) -> Option<f64> {
+        let calm = self.plan.disturbances.first().map_or(self.ended, |first| first.from.min(self.ended));
+        let length = calm.since(Time::ZERO);
+        let requests = self.jwks_volume(Time::ZERO, calm).jwks_requests as f64;
+        (length >= CALM_FOR_LONG_ENOUGH).then(|| requests / length.as_secs_f64())
+    }
+
+    /// JWKS requests that each stray caused, while strays came that come for part of the run only.
+    fn fetches_per_unknown_kid(&self) -> Option<f64> {
+        let (number, stream) = self.plan.streams.iter().enumerate().find(|(_, stream)| {
+            stream.token == TokenSource::Forged(Forgery::UnknownKid) && stream.from > Time::ZERO
+        })?;
+        let lanes = self.fold.segments.iter().flat_map(|segment| &segment.tallies);
+        let of_stream = lanes.filter(|(lane, _)| lane.stream == number);
+        let strays: u64 = of_stream.map(|(_, tally)| tally.counts.requests).sum();
+        let length = stream.until.since(stream.from).as_secs_f64();
+        let requests = self.jwks_volume(stream.from, stream.until).jwks_requests as f64;
+        let caused = requests - self.calm_jwks_rate()? * length;
+        (strays > 0).then(|| caused.max(0.0) / strays as f64)
+    }
+
+    /// The streams that the scenario names, with their numbers.
+    fn named_streams(&self) -> impl Iterator<Item = (usize, String)> {
+        self.plan
+            .streams
+            .iter()
+            .enumerate()
+            .skip(ALWAYS)
+            .map(|(number, stream)| (number, stream.name.clone()))
     }
 
     fn fidelity(&self, tally: &Tally) -> Fidelity {
@@ -145,22 +206,38 @@ impl Run<'_> {
 
     /// What was planned within the run, and when it happened.
     fn events(&self) -> Vec<record::Event> {
-        let planned = self.plan.timeline.events().iter();
-        planned
-            .filter(|event| self.fold.start < event.at && event.at < self.plan.end())
-            .map(|planned| {
-                let applied =
-                    |applied: &&AppliedEvent| (applied.event, applied.planned) == (planned.event, planned.at);
-                let fault = planned.event.fault().and_then(|fault| self.plan.timeline.fault(fault));
-                record::Event {
-                    kind: kind(planned.event),
-                    key: planned.event.key().map(|key| key.to_string()),
-                    detail: fault.map(|window| fault_title(&window.fault)),
-                    planned_s: planned.at.as_secs_f64(),
-                    actual_s: self.applied.iter().find(applied).map(|event| event.applied.as_secs_f64()),
-                }
-            })
-            .collect()
+        let within = |at: Time| self.fold.start < at && at < self.plan.end();
+        let idp = self.plan.timeline.events().iter().filter(|event| within(event.at));
+        let runbook = self.plan.runbook.actions.iter().map(|(at, action)| record::Event {
+            kind: EventKind::Runbook,
+            key: None,
+            detail: Some(action.clone()),
+            planned_s: at.as_secs_f64(),
+            actual_s: self.restarted_at(*at).map(Time::as_secs_f64),
+        });
+        let mut events: Vec<_> = idp.map(|event| self.idp_event(event)).chain(runbook).collect();
+        // Of those at one instant the runbook's come last, as they are.
+        events.sort_by(|a, b| a.planned_s.total_cmp(&b.planned_s));
+        events
+    }
+
+    fn idp_event(&self, planned: &TimedEvent) -> record::Event {
+        let applied =
+            |applied: &&AppliedEvent| (applied.event, applied.planned) == (planned.event, planned.at);
+        let fault = planned.event.fault().and_then(|fault| self.plan.timeline.fault(fault));
+        record::Event {
+            kind: kind(planned.event),
+            key: planned.event.key().map(|key| key.to_string()),
+            detail: fault.map(|window| fault_title(&window.fault)),
+            planned_s: planned.at.as_secs_f64(),
+            actual_s: self.applied.iter().find(applied).map(|event| event.applied.as_secs_f64()),
+        }
+    }
+
+    /// When the first of the restarts that were planned for this moment happened.
+    fn restarted_at(&self, planned: Time) -> Option<Time> {
+        let first = self.plan.runbook.restarts.iter().position(|(at, _)| *at == planned)?;
+        self.restarted.get(first).copied()
     }
 
     fn windows(&self, episodes: &[Episode<'_>]) -> Windows {

@@ -15,7 +15,7 @@ pub(crate) use self::durations::Durations;
 pub(crate) use self::tally::{Counts, Tally, share};
 pub(crate) use self::track::Track;
 use crate::arrivals::Arrival;
-use crate::oracle::{Oracle, Ruling, TokenFacts};
+use crate::oracle::{Ground, Oracle, Ruling, TokenFacts};
 use crate::plan::Plan;
 
 /// The length of a window, in scenario time.
@@ -24,6 +24,8 @@ pub(crate) const WINDOW: Span = Span::from_secs(1);
 const TRACK_STEP: Span = Span::from_millis(10);
 /// How finely the worst second of a run is found, by the wall clock.
 const RUN_STEP: Span = Span::from_millis(100);
+/// How many denials are kept for their causes.
+const MAX_DENIALS: usize = 1_000_000;
 
 /// One request and its end. Latency counts from `arrival.at`; there is no other start.
 #[derive(Clone, Debug)]
@@ -81,13 +83,20 @@ impl Outcome {
     }
 }
 
-/// What was seen between one disturbance and the next, by the key of the token.
+/// Requests of one stream whose tokens one key signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Lane {
+    pub(crate) stream: usize,
+    pub(crate) key: KeyId,
+}
+
+/// What was seen between one disturbance and the next.
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
-    pub(crate) tallies: BTreeMap<KeyId, Tally>,
-    /// Fine-grained counts of requests that must pass, by key and replica. Nothing is to be timed before the first
+    pub(crate) tallies: BTreeMap<Lane, Tally>,
+    /// Fine-grained counts of requests that must pass, by lane and replica. Nothing is to be timed before the first
     /// disturbance, so the first segment keeps none.
-    pub(crate) tracks: BTreeMap<(KeyId, u32), Track>,
+    pub(crate) tracks: BTreeMap<(Lane, u32), Track>,
     pub(crate) forced_renewals: Vec<Time>,
     pub(crate) locked_out: BTreeSet<u32>,
 }
@@ -122,6 +131,22 @@ pub(crate) struct Denials {
     pub(crate) failures: u64,
 }
 
+/// How long tokens of a revoked key were accepted, by their planned moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Afterlife {
+    pub(crate) last_accepted: Option<Time>,
+    pub(crate) last_refused: Option<Time>,
+}
+
+/// One request that was denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Denial {
+    pub(crate) at: Time,
+    pub(crate) ended: Time,
+    pub(crate) lane: Lane,
+    pub(crate) replica: u32,
+}
+
 /// One replica's share of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplicaCounts {
@@ -142,6 +167,10 @@ pub(crate) struct Fold {
     pub(crate) replicas: Vec<ReplicaCounts>,
     /// Requests that must pass, all together, for the worst second of the run.
     pub(crate) run_track: Track,
+    /// Tokens of revoked keys, by lane and replica.
+    pub(crate) afterlives: BTreeMap<(Lane, u32), Afterlife>,
+    /// The first denials of the run, whose causes can be found.
+    pub(crate) denials: Vec<Denial>,
 }
 
 impl Fold {
@@ -161,6 +190,8 @@ impl Fold {
                 .collect(),
             replicas: vec![ReplicaCounts::default(); plan.replicas as usize],
             run_track: Track::new(RUN_STEP.scale(plan.speed)),
+            afterlives: BTreeMap::new(),
+            denials: Vec::new(),
         }
     }
 
@@ -185,24 +216,37 @@ impl Fold {
         if at < Time::ZERO {
             return denied;
         }
+        let lane = Lane { stream: seen.arrival.stream, key: seen.token.key };
         let number = self.segment_number(at);
         let segment = &mut self.segments[number];
-        segment.tallies.entry(seen.token.key).or_default().add(seen.outcome, ruling, &wall);
-        if must_pass {
-            self.run_track.add(at, denied);
-            let replica = &mut self.replicas[seen.arrival.replica as usize];
-            replica.must_pass += 1;
-            replica.denied += u64::from(denied);
-            if number > 0 {
-                let step = self.track_step;
-                let track = segment
-                    .tracks
-                    .entry((seen.token.key, seen.arrival.replica))
-                    .or_insert_with(|| Track::new(step));
-                track.add(at, denied);
+        segment.tallies.entry(lane).or_default().add(seen.outcome, ruling, &wall);
+        match ruling {
+            Ruling::MustPass => self.must_pass(seen, lane, number, denied),
+            Ruling::MustRefuse(Ground::RevokedKey) => {
+                let afterlife = self.afterlives.entry((lane, seen.arrival.replica)).or_default();
+                let accepted = matches!(seen.outcome, Outcome::Accepted(_));
+                let last = if accepted { &mut afterlife.last_accepted } else { &mut afterlife.last_refused };
+                *last = (*last).max(Some(at));
             }
+            Ruling::MustRefuse(_) | Ruling::Either(_) => {}
         }
         denied
+    }
+
+    fn must_pass(&mut self, seen: &Observation, lane: Lane, segment: usize, denied: bool) {
+        let Arrival { at, replica, .. } = seen.arrival;
+        self.run_track.add(at, denied);
+        let counts = &mut self.replicas[replica as usize];
+        counts.must_pass += 1;
+        counts.denied += u64::from(denied);
+        if denied && self.denials.len() < MAX_DENIALS {
+            self.denials.push(Denial { at, ended: seen.ended, lane, replica });
+        }
+        if segment > 0 {
+            let step = self.track_step;
+            let tracks = &mut self.segments[segment].tracks;
+            tracks.entry((lane, replica)).or_insert_with(|| Track::new(step)).add(at, denied);
+        }
     }
 
     /// Notes that a session asked for a new token; `forced` when a rejection made it.

@@ -1,7 +1,7 @@
 //! What a perfect validator would say of a token: it knows the IdP's true timeline and never looks at a cache.
 
 use keyquake_core::{Span, Time, UnixTime};
-use keyquake_idp::{KeyId, Timeline};
+use keyquake_idp::{Forgery, KeyId, Timeline};
 
 /// What is true of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,8 +9,8 @@ pub(crate) struct TokenFacts {
     /// The key that signed it, or that it claims signed it.
     pub(crate) key: KeyId,
     pub(crate) expires: UnixTime,
-    /// No key of the IdP made its signature.
-    pub(crate) forged: bool,
+    /// What is wrong with it from the start. That a token has expired is a matter of `expires`.
+    pub(crate) forged: Option<Forgery>,
 }
 
 /// What a validator should do with a token.
@@ -26,16 +26,21 @@ pub(crate) enum Ruling {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ground {
     Expired,
-    Forged,
     RevokedKey,
+    Forged(Forgery),
 }
 
 impl Ground {
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Expired => "expired",
-            Self::Forged => "forged",
+            Self::Expired | Self::Forged(Forgery::Expired) => "expired",
             Self::RevokedKey => "revoked_key",
+            Self::Forged(Forgery::NotYetValid) => "not_yet_valid",
+            Self::Forged(Forgery::WrongAudience) => "wrong_aud",
+            Self::Forged(Forgery::WrongIssuer) => "wrong_iss",
+            Self::Forged(Forgery::BadSignature) => "bad_signature",
+            Self::Forged(Forgery::UnknownKid) => "unknown_kid",
+            Self::Forged(Forgery::AlgNone) => "alg_none",
         }
     }
 }
@@ -77,8 +82,8 @@ impl Oracle {
 
     fn rule_at(&self, token: &TokenFacts, (now, date): (Time, UnixTime)) -> Ruling {
         let key = self.timeline.key_state(token.key, now);
-        if token.forged {
-            Ruling::MustRefuse(Ground::Forged)
+        if let Some(forgery) = token.forged {
+            Ruling::MustRefuse(Ground::Forged(forgery))
         } else if key.revoked {
             Ruling::MustRefuse(Ground::RevokedKey)
         } else if date >= token.expires + self.leeway {
@@ -111,7 +116,7 @@ mod tests {
     }
 
     fn token(key: &str, expires: i64) -> TokenFacts {
-        TokenFacts { key: key.parse().unwrap(), expires: UnixTime(1_000 + expires), forged: false }
+        TokenFacts { key: key.parse().unwrap(), expires: UnixTime(1_000 + expires), forged: None }
     }
 
     fn rule(style: Style, token: TokenFacts, secs: i64) -> Ruling {
@@ -142,8 +147,11 @@ mod tests {
 
     #[test]
     fn a_forged_token_is_never_valid() {
-        let forged = TokenFacts { forged: true, ..token("key-1", 1_000) };
-        assert_eq!(rule(Style::NoOverlap, forged, 0), Ruling::MustRefuse(Ground::Forged));
+        let forged = TokenFacts { forged: Some(Forgery::BadSignature), ..token("key-1", 1_000) };
+        assert_eq!(
+            rule(Style::NoOverlap, forged, 0),
+            Ruling::MustRefuse(Ground::Forged(Forgery::BadSignature))
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The plan: a scenario whose parts were checked against each other. Only a plan is run.
 
 mod check;
+mod streams;
 
 pub(crate) use self::check::fault_title;
 
@@ -8,7 +9,7 @@ use keyquake_core::{Algorithm, Policy, Span, Time};
 use keyquake_idp::Timeline;
 use keyquake_reports::record::Gate;
 
-use crate::scenario::{Limits, Traffic};
+use crate::scenario::{Arrivals, Endpoint, Limits, TokenSource, Traffic};
 
 /// What will run. It can only come from [`Plan::check`], so whoever holds one need not check again.
 #[derive(Debug)]
@@ -36,6 +37,9 @@ pub(crate) struct Plan {
     /// When the cache of each replica was filled; `None` for a cold one.
     pub(crate) caches: Vec<Option<Time>>,
     pub(crate) traffic: Traffic,
+    /// The sessions first, then the background, then what the scenario names.
+    pub(crate) streams: Vec<Stream>,
+    pub(crate) runbook: Runbook,
     pub(crate) limits: Limits,
     pub(crate) gates: Vec<Gate>,
     _checked: Checked,
@@ -44,6 +48,34 @@ pub(crate) struct Plan {
 /// Only this module can make one.
 #[derive(Debug)]
 struct Checked;
+
+/// Requests of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    pub(crate) token: TokenSource,
+    /// Whether each request carries a token of its own.
+    pub(crate) fresh: bool,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) per_second: f64,
+    pub(crate) spacing: Arrivals,
+    pub(crate) burst: Option<(Time, u32)>,
+    pub(crate) from: Time,
+    pub(crate) until: Time,
+    /// Where its requests go; at least one.
+    pub(crate) replicas: Vec<u32>,
+    /// Whether nothing else goes there.
+    pub(crate) alone: bool,
+}
+
+/// What the people on call do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Runbook {
+    /// In words, in order.
+    pub(crate) actions: Vec<(Time, String)>,
+    /// When each replica that is restarted starts anew, in order.
+    pub(crate) restarts: Vec<(Time, u32)>,
+}
 
 /// Something that starts an episode, or belongs to one that has not ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +86,8 @@ pub(crate) struct Disturbance {
     pub(crate) title: String,
     /// The new key of a rotation, whose tokens are its cohort.
     pub(crate) new_key: Option<keyquake_idp::KeyId>,
+    /// Whether it is a fault of the JWKS endpoint.
+    pub(crate) hits_jwks: bool,
     /// From then on a validator that fetched at once would pass.
     pub(crate) curable_from: Time,
 }

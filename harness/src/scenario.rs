@@ -3,6 +3,7 @@
 //! No type here is internally tagged, untagged or flattened: those lose the line of an error.
 
 mod source;
+mod token_source;
 pub(crate) mod units;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use keyquake_idp::Style;
 use serde::Deserialize;
 
 pub(crate) use self::source::{Source, nearest};
+pub(crate) use self::token_source::TokenSource;
 use self::units::{Rate, Share, SignedSpan};
 
 /// A scenario as written.
@@ -34,6 +36,8 @@ pub(crate) struct Scenario {
     pub(crate) rotation: Vec<Rotation>,
     #[serde(default)]
     pub(crate) fault: Vec<Fault>,
+    #[serde(default)]
+    pub(crate) runbook: Vec<Runbook>,
     #[serde(default)]
     pub(crate) fleet: Fleet,
     pub(crate) traffic: Traffic,
@@ -80,10 +84,50 @@ impl Default for Idp {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rotation {
     pub(crate) at: Span,
+    /// The time between one of `times` rotations and the next.
+    pub(crate) every: Option<Span>,
+    pub(crate) times: Option<u32>,
+    #[serde(default)]
+    pub(crate) phase: Phase,
     pub(crate) style: Option<Style>,
     pub(crate) lead: Option<SignedSpan>,
     pub(crate) retention: Option<Span>,
     pub(crate) replace: Option<bool>,
+}
+
+/// How rotations that repeat fall onto the ages of the caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// As they come.
+    #[default]
+    Fixed,
+    /// Each a further part of the cache's lifetime later, so that together they meet all ages.
+    Spread,
+}
+
+/// What the people on call do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Runbook {
+    pub(crate) when: Span,
+    #[serde(rename = "do")]
+    pub(crate) action: Action,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Action {
+    /// Every replica starts anew with a cold cache.
+    Restart(Restart),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Restart {
+    /// One replica after the other, evenly over this time; all at once when left out.
+    #[serde(default)]
+    pub(crate) rolling: Span,
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,6 +197,40 @@ pub(crate) struct Traffic {
     pub(crate) max_in_flight: u32,
     #[serde(default)]
     pub(crate) background: Background,
+    #[serde(default)]
+    pub(crate) stream: Vec<Stream>,
+}
+
+/// Traffic beside the sessions: logins, probes, floods.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) burst: Option<Burst>,
+    pub(crate) token: TokenSource,
+    /// Whether each request carries a token of its own. Sessions never do, logins and strays always.
+    #[serde(default)]
+    pub(crate) fresh: bool,
+    #[serde(default)]
+    pub(crate) endpoint: Endpoint,
+    #[serde(default)]
+    pub(crate) arrivals: Arrivals,
+    pub(crate) from: Option<Span>,
+    pub(crate) until: Option<Span>,
+    /// Where its requests go; everywhere unless said.
+    pub(crate) replicas: Option<Vec<u32>>,
+    /// Whether nothing else goes there.
+    #[serde(default)]
+    pub(crate) alone: bool,
+}
+
+/// Many requests in one instant.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Burst {
+    pub(crate) at: Span,
+    pub(crate) count: u32,
 }
 
 impl Traffic {

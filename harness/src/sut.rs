@@ -13,6 +13,7 @@ mod tests;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
 use keyquake_core::{
     Algorithm, Answer, Expectations, JwksError, KeyVersion, Keys as Candidates, Policy, PolicyError,
@@ -63,8 +64,10 @@ pub(crate) struct Replica {
     api: Expectations,
     session: Expectations,
     policy: Policy,
+    jitter_seed: u64,
     clock: Clock,
-    keys: Arc<Keys>,
+    fetch: Fetch,
+    keys: ArcSwap<Keys>,
 }
 
 /// A token as it is presented.
@@ -117,9 +120,11 @@ impl Replica {
             name: settings.replica.into(),
             api: expect(TokenKind::AccessToken),
             session: expect(TokenKind::IdToken),
-            keys: Keys::start(policy.clone(), jitter_seed, clock, fetch)?,
+            keys: Keys::start(policy.clone(), jitter_seed, clock, Arc::clone(&fetch))?.into(),
             policy,
+            jitter_seed,
             clock,
+            fetch,
         }))
     }
 
@@ -129,7 +134,18 @@ impl Replica {
     ///
     /// It is no key set.
     pub(crate) fn preload(&self, body: &[u8], at: Time) -> Result<(), JwksError> {
-        self.keys.preload(key_set(body)?, at);
+        self.keys.load().preload(key_set(body)?, at);
+        Ok(())
+    }
+
+    /// Starts anew with a cold cache, as a new process would. Who waits for the old one is still answered by it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replica::new`]: never, since the policy was followed before.
+    pub(crate) fn restart(&self) -> Result<(), PolicyError> {
+        let fetch = Arc::clone(&self.fetch);
+        self.keys.store(Keys::start(self.policy.clone(), self.jitter_seed, self.clock, fetch)?);
         Ok(())
     }
 
@@ -146,7 +162,8 @@ impl Replica {
     fn glance(&self, presented: Presented<'_>, scratch: &mut Scratch) -> Result<Glance, Rejection> {
         let token = Token::parse(presented.token, presented.expected, scratch)?;
         let now = self.clock.now();
-        let published = self.keys.published();
+        let keys = self.keys.load();
+        let published = keys.published();
         let Some(candidates) = published.keys(token.kid(), token.algorithm(), now) else {
             return Ok(Glance::KeysUnsure);
         };
@@ -160,19 +177,20 @@ impl Replica {
     ///
     /// The token is read again: what the first look decoded is no longer there when others use the thread.
     async fn ponder(&self, presented: Presented<'_>, tried: Option<KeyVersion>) -> Result<(), Rejection> {
+        let keys = self.keys.load_full();
         let mut scratch = Scratch::default();
         let token = Token::parse(presented.token, presented.expected, &mut scratch)?;
         let tried = match tried {
             Some(tried) => tried,
             None => {
-                let candidates = candidates(self.keys.find(token.class()).await)?;
+                let candidates = candidates(keys.find(token.class()).await)?;
                 match token.verify(in_order(&candidates)) {
                     Ok(verified) => return self.check(verified, presented, self.clock.now()),
                     Err(_) => candidates.version(),
                 }
             }
         };
-        let others = candidates(self.keys.find_other(token.class(), tried).await)?;
+        let others = candidates(keys.find_other(token.class(), tried).await)?;
         self.check(token.verify(in_order(&others))?, presented, self.clock.now())
     }
 

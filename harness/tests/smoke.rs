@@ -70,7 +70,7 @@ fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
     assert_eq!(cell.instances.iter().map(|instance| instance.jwks_requests.len()).sum::<usize>(), 2);
     let kinds: Vec<EventKind> = episode.events.iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::Publish, EventKind::Activate, EventKind::Retire, EventKind::Remove]);
-    let forged = ["expired", "forged"].map(|kind| cell.metrics.false_accepts.get(kind).copied());
+    let forged = ["expired", "bad_signature"].map(|kind| cell.metrics.false_accepts.get(kind).copied());
     assert_eq!(forged, [Some(0), Some(0)], "they were sent, and refused");
 
     for file in ["report.html", "summary.md", "charts/denied.svg"] {

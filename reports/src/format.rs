@@ -69,6 +69,7 @@ pub(crate) fn quantity(unit: Unit, value: f64) -> String {
         Unit::Count | Unit::PerSecond if value < 0.0 => format!("-{}", quantity(unit, -value)),
         Unit::Count => count(value.round() as u64),
         Unit::PerSecond => format!("{} /s", count(value.round() as u64)),
+        Unit::Ratio => format!("{value:.2}"),
     }
 }
 

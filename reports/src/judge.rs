@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use crate::format;
 use crate::record::{
-    Cell, Comparison, Episode, Fidelity, Gate, GateResult, GateState, Metric, Record, Recovering, Recovery,
-    RecoveryState, RunMetrics, Traffic, Verdict,
+    Cell, Comparison, Episode, EpisodeMetrics, Fidelity, Gate, GateResult, GateState, Lasting, Metric,
+    Record, Recovering, Recovery, RecoveryState, RunMetrics, Traffic, Verdict,
 };
 
 /// A sweep may have thousands of reasons; nobody reads more than a few.
@@ -118,8 +118,13 @@ fn gate_reason(result: &GateResult, cell: &Cell) -> String {
     let found = match result.value {
         None => format!("too little data to say whether {gate}"),
         Some(value) if result.at_least => {
+            let endless = match gate.metric {
+                Metric::RevocationExposure => "still accepted after",
+                Metric::OutageSurvival => "nothing denied after",
+                _ => "not recovered after",
+            };
             format!(
-                "{subject}: not recovered after {}, asked is {} {limit}",
+                "{subject}: {endless} {}, asked is {} {limit}",
                 format::quantity(unit, value),
                 gate.comparison.sign()
             )
@@ -197,6 +202,9 @@ fn places(gate: &Gate, cell: &Cell) -> Vec<(Option<u32>, Known)> {
     (0..)
         .zip(&cell.episodes)
         .map(|(index, episode)| {
+            if let Some(known) = of_the_whole_episode(gate, &episode.metrics) {
+                return (Some(index), known);
+            }
             let seen = match gate.of.as_str() {
                 "cohort" => Some(&episode.metrics.cohort),
                 "all" => Some(&episode.metrics.all),
@@ -205,6 +213,31 @@ fn places(gate: &Gate, cell: &Cell) -> Vec<(Option<u32>, Known)> {
             (Some(index), seen.map_or(Known::Nothing, |seen| of_episode(gate.metric, seen)))
         })
         .collect()
+}
+
+/// What an episode says of metrics that are not about one set of requests; `None` for those that are.
+fn of_the_whole_episode(gate: &Gate, metrics: &EpisodeMetrics) -> Option<Known> {
+    match gate.metric {
+        Metric::RevocationExposure => {
+            let tried = metrics
+                .revocation_exposure
+                .iter()
+                .filter(|exposure| ["cohort", "all", &exposure.stream].contains(&gate.of.as_str()));
+            // The longest, and of equals the one whose end was not seen.
+            let longest = tried.max_by(|a, b| {
+                let (a, b) = (a.lasted, b.lasted);
+                a.seconds.total_cmp(&b.seconds).then(a.at_least.cmp(&b.at_least))
+            });
+            Some(longest.map_or(Known::Nothing, |exposure| of_lasting(exposure.lasted)))
+        }
+        Metric::OutageSurvival => Some(metrics.outage_survival.map_or(Known::Nothing, of_lasting)),
+        Metric::JwksAmplification => Some(metrics.jwks_amplification.map_or(Known::Nothing, Known::Value)),
+        _ => None,
+    }
+}
+
+fn of_lasting(lasting: Lasting) -> Known {
+    if lasting.at_least { Known::AtLeast(lasting.seconds) } else { Known::Value(lasting.seconds) }
 }
 
 fn run_wide(metric: Metric, run: &RunMetrics) -> Known {
@@ -217,6 +250,10 @@ fn run_wide(metric: Metric, run: &RunMetrics) -> Known {
         Metric::JwksRequests => run.jwks.jwks_requests,
         Metric::JwksPeakPerSecond => run.jwks.jwks_peak_per_second,
         Metric::LoginStorm => run.login_storm.requests,
+        Metric::BlackoutWorst => return run.blackout_worst.map_or(Known::Nothing, of_lasting),
+        Metric::FetchesPerUnknownKid => {
+            return run.fetches_per_unknown_kid.map_or(Known::Nothing, Known::Value);
+        }
         _ => return Known::Nothing,
     };
     Known::Value(number as f64)

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub use gate::{Comparison, Gate, GateResult, GateState, Metric, Unit};
 pub use json::{ReadError, WriteError, record_schema};
 pub use metrics::{
-    EpisodeMetrics, Fidelity, JwksVolume, LoginStorm, Orphaned, Quantiles, Recovering, Recovery,
-    RecoverySpread, RecoveryState, RunMetrics, Traffic,
+    EpisodeMetrics, Exposure, Fidelity, JwksVolume, Lasting, LoginStorm, Orphaned, Quantiles, Recovering,
+    Recovery, RecoverySpread, RecoveryState, RunMetrics, Traffic,
 };
 pub use windows::Windows;
 

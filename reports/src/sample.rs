@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::record::{
-    Cell, Comparison, Engine, Episode, EpisodeMetrics, Event, EventKind, Fidelity, Gate, Instance,
-    JwksRequest, JwksVolume, LoginStorm, Metric, Orphaned, Quantiles, Record, Recovering, Recovery,
+    Cell, Comparison, Engine, Episode, EpisodeMetrics, Event, EventKind, Exposure, Fidelity, Gate, Instance,
+    JwksRequest, JwksVolume, Lasting, LoginStorm, Metric, Orphaned, Quantiles, Record, Recovering, Recovery,
     RecoverySpread, RecoveryState, RunMetrics, SCHEMA, Scenario, Traffic, Verdict, Windows,
 };
 
@@ -137,6 +137,20 @@ fn record(name: &str, question: &str, cell: Cell) -> Record {
     }
 }
 
+fn recovering(traffic: Traffic, seconds: f64) -> Recovering {
+    Recovering { traffic, time_to_recover: recovered(seconds), recovery_lag: recovered(seconds) }
+}
+
+fn exposure() -> Exposure {
+    Exposure {
+        stream: "thief".into(),
+        key: "key-1".into(),
+        fresh: true,
+        alone: false,
+        lasted: Lasting { seconds: 20.3, at_least: false },
+    }
+}
+
 fn denied_cell(len: usize) -> Cell {
     let windows = windows(len, true);
     let denied: u64 =
@@ -170,21 +184,17 @@ fn denied_cell(len: usize) -> Cell {
         cohort: "tokens that key-2 signed".into(),
         events: events.clone(),
         metrics: EpisodeMetrics {
-            cohort: Recovering {
-                traffic: cohort,
-                time_to_recover: recovered(20.3),
-                recovery_lag: recovered(20.3),
-            },
-            all: Recovering {
-                traffic: all.clone(),
-                time_to_recover: recovered(19.8),
-                recovery_lag: recovered(19.8),
-            },
+            cohort: recovering(cohort, 20.3),
+            all: recovering(all.clone(), 19.8),
             streams: BTreeMap::new(),
             jwks: jwks.clone(),
             orphaned,
             false_accepts: false_accepts(),
             login_storm: storm,
+            revocation_exposure: vec![exposure()],
+            outage_survival: Some(Lasting { seconds: 4.0, at_least: true }),
+            jwks_amplification: Some(8.2),
+            causes: BTreeMap::from([("not refreshed".into(), 7)]),
             fidelity: fidelity(),
             by_instance: Some(RecoverySpread {
                 p50_s: Some(15.1),
@@ -242,6 +252,10 @@ fn calm_cell(len: usize) -> Cell {
             orphaned: Orphaned::default(),
             false_accepts: false_accepts(),
             login_storm: LoginStorm::default(),
+            revocation_exposure: Vec::new(),
+            outage_survival: None,
+            jwks_amplification: Some(8.2),
+            causes: BTreeMap::new(),
             fidelity: fidelity(),
             by_instance: None,
         },
@@ -260,6 +274,8 @@ fn calm_cell(len: usize) -> Cell {
             orphaned: Orphaned::default(),
             false_accepts: false_accepts(),
             login_storm: LoginStorm::default(),
+            blackout_worst: Some(Lasting { seconds: 20.3, at_least: false }),
+            fetches_per_unknown_kid: Some(0.25),
             fidelity: fidelity(),
         },
         episodes: vec![episode],

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::format;
 use crate::record::{
-    Cell, Episode, EpisodeMetrics, LoginStorm, Orphaned, Recovering, Recovery, RecoverySpread, RecoveryState,
+    Cell, Episode, EpisodeMetrics, Exposure, Lasting, LoginStorm, Orphaned, Recovering, Recovery,
+    RecoverySpread, RecoveryState,
 };
 use crate::table::Tone;
 
@@ -88,6 +89,9 @@ impl Story {
             String::new()
         };
         sentences.push(format!("The IdP answered {}{peak}.", format::counted(jwks, "JWKS request")));
+        sentences.extend(of_causes(&metrics.causes));
+        sentences.extend(metrics.outage_survival.map(of_survival));
+        sentences.extend(metrics.revocation_exposure.iter().map(of_exposure));
         sentences.extend(of_orphaned(&metrics.orphaned));
         sentences.extend(of_false_accepts(&metrics.false_accepts));
         sentences.extend(of_storm(&metrics.login_storm));
@@ -191,6 +195,37 @@ fn of_instances(spread: &RecoverySpread) -> Option<String> {
         )),
         (None, _) => Some(format!("Of {instances} {missing} did not recover.")),
     }
+}
+
+fn of_causes(causes: &BTreeMap<String, u64>) -> Option<String> {
+    let mut causes: Vec<(&str, u64)> =
+        causes.iter().map(|(cause, number)| (cause.as_str(), *number)).collect();
+    causes.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    let counted: Vec<String> =
+        causes.iter().map(|(cause, number)| format!("{cause} ({})", format::count(*number))).collect();
+    (!counted.is_empty()).then(|| format!("Why requests were denied: {}.", counted.join(", ")))
+}
+
+fn of_survival(survival: Lasting) -> String {
+    let lasted = format::seconds(survival.seconds);
+    if survival.at_least {
+        format!("Tokens of known keys passed through the whole outage, for {lasted} at least.")
+    } else {
+        format!("Tokens of known keys passed for {lasted} of the outage, then the first was denied.")
+    }
+}
+
+fn of_exposure(exposure: &Exposure) -> String {
+    let Exposure { stream, key, fresh, alone, lasted } = exposure;
+    let tokens = if *fresh { "a new token each time" } else { "one token again and again" };
+    let company = if *alone { "where nothing else went" } else { "amid other traffic" };
+    let seconds = format::seconds(lasted.seconds);
+    let verdict = match lasted {
+        Lasting { at_least: true, .. } => format!("was still accepted at the end, {seconds} later"),
+        Lasting { seconds: 0.0, .. } => "was refused from the first moment".to_owned(),
+        _ => format!("was accepted for {seconds}"),
+    };
+    format!("The revoked {key}, tried by {stream} with {tokens} {company}, {verdict}.")
 }
 
 fn of_orphaned(orphaned: &Orphaned) -> Option<String> {

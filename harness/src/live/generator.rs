@@ -11,14 +11,15 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use keyquake_core::Time;
-use keyquake_idp::{Clock, KeyId, Timeline};
+use keyquake_idp::{Clock, Timeline};
 use tokio::sync::{Notify, mpsc};
 
 use super::connections::{Broken, Connections};
+use super::minter::{Prepared, signing_key};
 use super::progress::Gauge;
-use super::sessions::{Credentials, Renewal, Sessions, signing_key};
+use super::sessions::{Credentials, Renewal, Sessions};
 use super::token_client::TokenClient;
-use crate::arrivals::{Arrival, Sender};
+use crate::arrivals::Arrival;
 use crate::observe::{Fold, Observation, Outcome};
 
 /// The request header in which `/session` expects the nonce of the login.
@@ -30,16 +31,14 @@ const INTERRUPTED_DRAIN: Duration = Duration::from_secs(2);
 pub(crate) struct Generator {
     pub(crate) clock: Clock,
     pub(crate) timeline: Timeline,
-    pub(crate) path: &'static str,
+    /// Where each stream goes.
+    pub(crate) paths: Vec<&'static str>,
     /// By wall time.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
     pub(crate) replicas: Vec<Connections>,
     pub(crate) sessions: RefCell<Sessions>,
     pub(crate) token_client: TokenClient,
-    /// Tokens that must be refused, by the key that they name.
-    pub(crate) expired: BTreeMap<KeyId, Credentials>,
-    pub(crate) forged: BTreeMap<KeyId, Credentials>,
     pub(crate) fold: RefCell<Fold>,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) under_way: RefCell<BTreeMap<u64, UnderWay>>,
@@ -69,19 +68,21 @@ impl Generator {
     /// Sends the arrivals and waits until all have ended. Must run within a `LocalSet`.
     pub(crate) async fn run(
         self: Rc<Self>,
-        mut arrivals: mpsc::Receiver<Arrival>,
+        mut due: mpsc::Receiver<Prepared>,
         interrupted: impl Fn() -> bool,
     ) {
         let renewals = tokio::task::spawn_local(Rc::clone(&self).keep_sessions());
-        while let Some(arrival) = arrivals.recv().await {
-            self.dispatch(arrival);
+        while let Some(request) = due.recv().await {
+            self.dispatch(request);
         }
         renewals.abort();
         self.drain(interrupted()).await;
     }
 
-    fn dispatch(self: &Rc<Self>, arrival: Arrival) {
-        let credentials = self.credentials(arrival);
+    fn dispatch(self: &Rc<Self>, Prepared { arrival, credentials }: Prepared) {
+        let credentials = credentials.unwrap_or_else(|| {
+            self.sessions.borrow().credentials(arrival.session.unwrap_or_default()).clone()
+        });
         let request = UnderWay { arrival, credentials, sent: None };
         if self.under_way.borrow().len() >= self.max_in_flight {
             self.note(&request, Outcome::Shed);
@@ -101,19 +102,6 @@ impl Generator {
         });
     }
 
-    fn credentials(&self, arrival: Arrival) -> Credentials {
-        let by_key = |tokens: &BTreeMap<KeyId, Credentials>| {
-            tokens.get(&signing_key(&self.timeline, arrival.at)).cloned()
-        };
-        let made = match arrival.sender {
-            Sender::Session(session) => Some(self.sessions.borrow().credentials(session).clone()),
-            Sender::Expired => by_key(&self.expired),
-            Sender::Forged => by_key(&self.forged),
-        };
-        // One of each kind was made for every key of the timeline.
-        made.unwrap_or_else(|| self.sessions.borrow().credentials(0).clone())
-    }
-
     async fn send(&self, number: u64) -> Result<u16, Broken> {
         let Some(UnderWay { arrival, credentials, .. }) = self.under_way.borrow().get(&number).cloned()
         else {
@@ -121,7 +109,7 @@ impl Generator {
         };
         let connections = &self.replicas[arrival.replica as usize];
         let connection = connections.take(arrival.connection).await?;
-        let mut request = Request::get(self.path)
+        let mut request = Request::get(self.paths[arrival.stream])
             .header(HOST, HeaderValue::from_static("localhost"))
             .header(AUTHORIZATION, credentials.authorization);
         if let Some(nonce) = credentials.nonce {
@@ -155,7 +143,7 @@ impl Generator {
             outcome,
         });
         self.gauge.count(outcome, denied);
-        if let Sender::Session(session) = arrival.sender {
+        if let Some(session) = arrival.session {
             let mut sessions = self.sessions.borrow_mut();
             if sessions.ended(session, credentials.number, (outcome, denied), now) {
                 fold.locked_out(now, session);

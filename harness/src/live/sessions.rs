@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hyper::header::HeaderValue;
 use keyquake_core::{Span, Time, UnixTime};
-use keyquake_idp::{Grant, Idp, Login, Minted, Timeline};
+use keyquake_idp::{Forgery, Grant, Idp, Login, Minted};
 use rand::RngExt;
 
 use super::AUDIENCE;
@@ -227,17 +227,12 @@ fn first_token(idp: &mut Idp, start: Time, grant: &Grant, issued: UnixTime) -> R
     let tokens = idp.order(start, issued, grant).map_err(|refusal| refusal.to_string())?.sign();
     let is_login_with_nonce = matches!(grant, Grant::ClientCredentials { nonce: Some(_), .. });
     let token = tokens.id.filter(|_| is_login_with_nonce).unwrap_or(tokens.access);
-    Ok(NewToken { facts: facts(&token, false), token: token.token, refresh_token: tokens.refresh })
+    Ok(NewToken { facts: facts(&token, None), token: token.token, refresh_token: tokens.refresh })
 }
 
 /// What is true of a token that was just made.
-pub(crate) fn facts(token: &Minted, forged: bool) -> TokenFacts {
+pub(crate) fn facts(token: &Minted, forged: Option<Forgery>) -> TokenFacts {
     TokenFacts { key: token.key, expires: token.expires, forged }
-}
-
-/// The key that signs at a moment; the first where none does.
-pub(crate) fn signing_key(timeline: &Timeline, at: Time) -> keyquake_idp::KeyId {
-    timeline.active_key(at).unwrap_or(keyquake_idp::KeyId::FIRST)
 }
 
 #[cfg(test)]
@@ -275,7 +270,7 @@ mod tests {
         let facts = TokenFacts {
             key: keyquake_idp::KeyId::FIRST,
             expires: DATE + Span::from_secs(expires as u64),
-            forged: false,
+            forged: None,
         };
         NewToken { token: "new".to_owned(), facts, refresh_token: "next".to_owned() }
     }

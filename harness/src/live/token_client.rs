@@ -119,7 +119,7 @@ impl TokenClient {
         let header: Header = segment(segments.next()?)?;
         let claims: Claims = segment(segments.next()?)?;
         let facts =
-            TokenFacts { key: self.key(&header.kid, signing)?, expires: UnixTime(claims.exp), forged: false };
+            TokenFacts { key: self.key(&header.kid, signing)?, expires: UnixTime(claims.exp), forged: None };
         Some(NewToken { token, facts, refresh_token: answer.refresh_token })
     }
 

@@ -1,13 +1,16 @@
 //! Episodes: disturbances that overlap, or follow each other before recovery.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keyquake_core::Time;
 use keyquake_idp::KeyId;
-use keyquake_reports::record::{self, EpisodeMetrics, Recovering, Recovery, RecoverySpread, RecoveryState};
+use keyquake_reports::record::{
+    self, EpisodeMetrics, Exposure, Lasting, Recovering, Recovery, RecoverySpread, RecoveryState,
+};
 
+use super::causes::Causes;
 use super::{Run, login_storm};
-use crate::observe::{Denials, Segment, Tally, Track, Window};
+use crate::observe::{Denials, Lane, Segment, Tally, Track, Window};
 use crate::plan::Disturbance;
 
 /// One episode of a run.
@@ -61,7 +64,7 @@ impl<'r> Episode<'r> {
     fn is_over(&self, run: &Run<'_>, at: Time) -> bool {
         let ended = self.disturbances.iter().all(|disturbance| disturbance.until <= at);
         let recovery =
-            self.track(run, |key, _| self.has(key)).recovery(self.from, at, run.plan.recover_below);
+            self.track(run, |lane, _| self.has(lane.key)).recovery(self.from, at, run.plan.recover_below);
         ended && recovery.state == RecoveryState::Recovered
     }
 
@@ -70,15 +73,19 @@ impl<'r> Episode<'r> {
         self.new_keys.is_empty() || self.new_keys.contains(&key)
     }
 
-    fn track(&self, run: &Run<'_>, of: impl Fn(KeyId, u32) -> bool) -> Track {
+    fn track(&self, run: &Run<'_>, of: impl Fn(Lane, u32) -> bool) -> Track {
         let tracks = self.segments.iter().flat_map(|segment| &segment.tracks);
-        let wanted = tracks.filter(|((key, replica), _)| of(*key, *replica)).map(|(_, track)| track);
+        let wanted = tracks.filter(|((lane, replica), _)| of(*lane, *replica)).map(|(_, track)| track);
         Track::merged(run.fold.track_step, wanted)
     }
 
-    fn tally(&self, of: impl Fn(KeyId) -> bool) -> Tally {
+    fn tally(&self, of: impl Fn(Lane) -> bool) -> Tally {
         let tallies = self.segments.iter().flat_map(|segment| &segment.tallies);
-        Tally::merged(tallies.filter(|(key, _)| of(**key)).map(|(_, tally)| tally))
+        Tally::merged(tallies.filter(|(lane, _)| of(**lane)).map(|(_, tally)| tally))
+    }
+
+    pub(super) fn is_rotation(&self) -> bool {
+        !self.new_keys.is_empty()
     }
 
     /// From then on a validator that fetched at once would pass.
@@ -95,9 +102,14 @@ impl<'r> Episode<'r> {
         })
     }
 
+    /// The recovery of the cohort.
+    pub(super) fn recovery(&self, run: &Run<'_>) -> Recovery {
+        self.track(run, |lane, _| self.has(lane.key)).recovery(self.from, self.until, run.plan.recover_below)
+    }
+
     /// The recovery of one replica, by the cohort.
     pub(super) fn recovery_of(&self, run: &Run<'_>, replica: u32) -> Recovery {
-        self.track(run, |key, there| there == replica && self.has(key)).recovery(
+        self.track(run, |lane, there| there == replica && self.has(lane.key)).recovery(
             self.from,
             self.until,
             run.plan.recover_below,
@@ -139,20 +151,81 @@ impl<'r> Episode<'r> {
     fn metrics(&self, run: &Run<'_>) -> EpisodeMetrics {
         let all = self.tally(|_| true);
         EpisodeMetrics {
-            cohort: self.recovering(run, |key| self.has(key)),
+            cohort: self.recovering(run, |lane| self.has(lane.key)),
             all: self.recovering(run, |_| true),
-            streams: std::collections::BTreeMap::new(),
+            streams: run
+                .named_streams()
+                .map(|(stream, name)| (name, self.recovering(run, |lane| lane.stream == stream)))
+                .collect(),
             jwks: run.jwks_volume(self.from, self.until),
             orphaned: all.counts.orphaned,
             false_accepts: all.counts.false_accepts_by_name(),
             login_storm: login_storm(self.segments),
+            revocation_exposure: self.exposures(run),
+            outage_survival: self.outage_survival(run),
+            jwks_amplification: self.amplification(run),
+            causes: self.causes(run),
             fidelity: run.fidelity(&all),
             by_instance: self.by_instance(run),
         }
     }
 
-    fn recovering(&self, run: &Run<'_>, of: impl Fn(KeyId) -> bool) -> Recovering {
-        let track = self.track(run, |key, _| of(key));
+    /// How long tokens of each key that was revoked in it were accepted, by the streams that tried.
+    fn exposures(&self, run: &Run<'_>) -> Vec<Exposure> {
+        let mut worst: BTreeMap<Lane, Lasting> = BTreeMap::new();
+        for ((lane, _), afterlife) in &run.fold.afterlives {
+            let Some(revoked) = run.plan.timeline.life(lane.key).map(|life| life.revoked) else { continue };
+            if revoked < self.from || self.until <= revoked {
+                continue;
+            }
+            let at_least = afterlife.last_accepted > afterlife.last_refused;
+            let last = if at_least { Some(run.ended) } else { afterlife.last_accepted };
+            let seconds = last.map_or(0.0, |at| at.since(revoked).as_secs_f64());
+            let lasting = worst.entry(*lane).or_insert(Lasting { seconds: 0.0, at_least: false });
+            if (seconds, at_least) > (lasting.seconds, lasting.at_least) {
+                *lasting = Lasting { seconds, at_least };
+            }
+        }
+        let streams = &run.plan.streams;
+        worst
+            .into_iter()
+            .map(|(lane, lasted)| Exposure {
+                stream: streams[lane.stream].name.clone(),
+                key: lane.key.to_string(),
+                fresh: streams[lane.stream].fresh,
+                alone: streams[lane.stream].alone,
+                lasted,
+            })
+            .collect()
+    }
+
+    /// From the first JWKS fault of the episode until a token was denied whose key had been published before it.
+    fn outage_survival(&self, run: &Run<'_>) -> Option<Lasting> {
+        let fault = self.disturbances.iter().find(|disturbance| disturbance.hits_jwks)?;
+        let known = |lane: Lane| run.plan.timeline.key_state(lane.key, fault.from).published;
+        let denied = run.fold.denials.iter().filter(|denial| known(denial.lane)).map(|denial| denial.at);
+        let first = denied.filter(|at| fault.from <= *at && *at < self.until).min();
+        Some(Lasting {
+            seconds: first.unwrap_or(fault.until.min(self.until)).since(fault.from).as_secs_f64(),
+            at_least: first.is_none(),
+        })
+    }
+
+    /// What the episode cost beyond what the fleet asks for when nothing happens.
+    fn amplification(&self, run: &Run<'_>) -> Option<f64> {
+        let length = self.until.since(self.from).as_secs_f64();
+        let requests = run.jwks_volume(self.from, self.until).jwks_requests as f64;
+        run.calm_jwks_rate().map(|rate| requests - rate * length)
+    }
+
+    fn causes(&self, run: &Run<'_>) -> BTreeMap<String, u64> {
+        let within =
+            run.fold.denials.iter().filter(|denial| self.from <= denial.at && denial.at < self.until);
+        Causes::new(&run.plan.timeline, &run.jwks, &run.plan.caches).count(within)
+    }
+
+    fn recovering(&self, run: &Run<'_>, of: impl Fn(Lane) -> bool) -> Recovering {
+        let track = self.track(run, |lane, _| of(lane));
         let recovery = |from| track.recovery(from, self.until, run.plan.recover_below);
         Recovering {
             traffic: self.tally(&of).traffic(track.worst_second()),

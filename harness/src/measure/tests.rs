@@ -6,7 +6,7 @@ use keyquake_reports::judge;
 use keyquake_reports::record::{Record, RecoveryState, Verdict};
 
 use super::*;
-use crate::arrivals::{Arrival, Sender};
+use crate::arrivals::Arrival;
 use crate::observe::{Observation, Outcome};
 use crate::oracle::TokenFacts;
 use crate::plan::testing::plan;
@@ -26,8 +26,8 @@ fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Reco
         let (key, status) = end(millis, replica);
         let key: KeyId = key.parse().unwrap();
         fold.take(&Observation {
-            arrival: Arrival { at: at(millis), sender: Sender::Session(0), replica, connection: 0 },
-            token: TokenFacts { key, expires: UnixTime(2_000_000), forged: false },
+            arrival: Arrival { at: at(millis), stream: 0, session: Some(0), replica, connection: 0 },
+            token: TokenFacts { key, expires: UnixTime(2_000_000), forged: None },
             sent: Some(at(millis) + Span::from_millis(1)),
             ended: at(millis) + Span::from_millis(3),
             outcome: Outcome::of_status(status),
@@ -38,6 +38,7 @@ fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Reco
         command: String::new(),
         fold,
         applied: Vec::new(),
+        restarted: Vec::new(),
         jwks: Vec::new(),
         jwks_dropped: 0,
         ended: plan.end(),

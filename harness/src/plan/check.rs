@@ -8,9 +8,9 @@ use keyquake_reports::record::{Comparison, Gate, Metric, Unit};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::{Checked, Disturbance, Plan};
+use super::{Checked, Disturbance, Plan, Runbook, Stream, streams};
 use crate::scenario::units::{Share, SignedSpan};
-use crate::scenario::{self, Cache, Scenario, Source, nearest};
+use crate::scenario::{self, Action, Cache, Phase, Restart, Scenario, Source, nearest};
 use crate::seed;
 
 /// The longest run, by the wall clock.
@@ -21,6 +21,8 @@ const MAX_WALL_RATE: f64 = 50_000.0;
 const MIN_WALL_TIMEOUT: Span = Span::from_millis(50);
 /// Caches that never expire are given ages up to this.
 const STAGGER_FOREVER: Span = Span::from_secs(3_600);
+/// The most often that one rotation repeats.
+const MAX_TIMES: u32 = 200;
 
 impl Plan {
     /// Checks a scenario against itself.
@@ -36,6 +38,9 @@ impl Plan {
         check.fleet()?;
         let (rotations, faults) = (check.rotations()?, check.faults()?);
         let timeline = check.timeline(&rotations, &faults)?;
+        let streams = streams::check(source, &scenario, &timeline)?;
+        let runbook = check.runbook()?;
+        let rotations: Vec<Rotation> = rotations.into_iter().map(|(_, rotation)| rotation).collect();
         let gates = check.gates()?;
         let (caches, warnings) = (check.caches()?, check.warnings());
         Ok(Self {
@@ -43,7 +48,9 @@ impl Plan {
             hash: check.hash(),
             parameters: check.parameters(),
             warnings,
-            disturbances: disturbances(&timeline, &rotations, &faults),
+            disturbances: disturbances(&timeline, &rotations, &faults, &streams),
+            streams,
+            runbook,
             timeline,
             caches,
             gates,
@@ -147,17 +154,65 @@ impl Check<'_> {
     }
 
     /// Each rotation is tried with those before it, so that the one at fault can be shown.
-    fn timeline(&self, rotations: &[Rotation], faults: &[FaultWindow]) -> Result<Timeline, String> {
-        for i in 0..rotations.len() {
-            Timeline::new(rotations[..=i].to_vec(), Vec::new())
+    fn timeline(&self, rotations: &[(usize, Rotation)], faults: &[FaultWindow]) -> Result<Timeline, String> {
+        let mut so_far = Vec::new();
+        for (i, rotation) in rotations {
+            so_far.push(*rotation);
+            Timeline::new(so_far.clone(), Vec::new())
                 .map_err(|error| self.source.complain(&format!("rotation[{i}]"), error.to_string(), None))?;
         }
-        Timeline::new(rotations.to_vec(), faults.to_vec())
+        Timeline::new(so_far, faults.to_vec())
             .map_err(|error| self.source.complain("fault", error.to_string(), None))
     }
 
-    fn rotations(&self) -> Result<Vec<Rotation>, String> {
-        self.scenario.rotation.iter().enumerate().map(|(i, written)| self.rotation(i, written)).collect()
+    /// All rotations, those that repeat one by one, each with the place where it was written.
+    fn rotations(&self) -> Result<Vec<(usize, Rotation)>, String> {
+        let mut all = Vec::new();
+        for (i, written) in self.scenario.rotation.iter().enumerate() {
+            let first = self.rotation(i, written)?;
+            let times = written.times.unwrap_or(1);
+            let path = |field: &str| format!("rotation[{i}].{field}");
+            self.require((1..=MAX_TIMES).contains(&times), &path("times"), "must lie between 1 and 200")?;
+            let message = "a rotation that repeats needs `every` longer than zero";
+            self.require(times == 1 || written.every > Some(Span::ZERO), &path("times"), message)?;
+            let shift = match written.phase {
+                Phase::Fixed => Span::ZERO,
+                Phase::Spread => {
+                    self.scenario.fleet.policy.ttl.min(STAGGER_FOREVER).scale(1.0 / f64::from(times))
+                }
+            };
+            let step = written.every.unwrap_or_default().saturating_add(shift);
+            let last = written.at.saturating_add(step.scale(f64::from(times - 1)));
+            let message = "the last of these rotations comes after the end of the run";
+            self.require(last < self.scenario.duration, &path("times"), message)?;
+            all.extend(
+                (0..times).map(|n| (i, Rotation { at: first.at + step.scale(f64::from(n)), ..first })),
+            );
+        }
+        Ok(all)
+    }
+
+    /// What the people on call do, and when each replica that they restart starts anew.
+    fn runbook(&self) -> Result<Runbook, String> {
+        let mut runbook = Runbook::default();
+        for (i, written) in self.scenario.runbook.iter().enumerate() {
+            let message = "the action comes after the end of the run";
+            self.require(written.when < self.scenario.duration, &format!("runbook[{i}].when"), message)?;
+            let Action::Restart(Restart { rolling }) = written.action;
+            let at = Time::ZERO + written.when;
+            let replicas = self.scenario.fleet.replicas;
+            let turn = |replica: u32| rolling.scale(f64::from(replica) / f64::from(replicas));
+            runbook.restarts.extend((0..replicas).map(|replica| (at + turn(replica), replica)));
+            let how = if rolling > Span::ZERO {
+                format!("restart, rolling {rolling}")
+            } else {
+                "restart".to_owned()
+            };
+            runbook.actions.push((at, how));
+        }
+        runbook.actions.sort();
+        runbook.restarts.sort();
+        Ok(runbook)
     }
 
     fn rotation(&self, i: usize, written: &scenario::Rotation) -> Result<Rotation, String> {
@@ -305,8 +360,10 @@ impl Check<'_> {
             let message = format!("unknown metric `{}`", written.metric);
             return Err(self.source.complain(metric, message, hint));
         };
-        let of_known = ["cohort", "all"].contains(&written.of.as_str());
-        self.require(of_known, of, "a gate is on requests of the `cohort` or of `all`")?;
+        let streams = self.scenario.traffic.stream.iter().map(|stream| stream.name.as_str());
+        let mut requests = ["cohort", "all"].into_iter().chain(streams);
+        let message = "a gate is on requests of the `cohort`, of `all`, or of a stream by its name";
+        self.require(requests.any(|known| known == written.of), of, message)?;
         let (comparison, number) = comparison(&written.limit).ok_or_else(|| {
             let hint = Some("write `<= 60s`, `>= 3h50m`, `< 1%` or `== 0`".to_owned());
             self.source.complain(limit, "a limit begins with `<=`, `<`, `>=`, `>` or `==`", hint)
@@ -396,6 +453,10 @@ fn quantity(unit: Unit, text: &str) -> Result<f64, String> {
         Unit::Seconds => Ok(span()?.as_secs_f64()),
         Unit::Milliseconds => Ok(span()?.as_secs_f64() * 1_000.0),
         Unit::Share => Ok(text.parse::<Share>()?.fraction()),
+        Unit::Ratio => {
+            let ratio = text.parse::<f64>().ok().filter(|ratio| ratio.is_finite());
+            ratio.ok_or_else(|| "expected a number".to_owned())
+        }
         Unit::Count | Unit::PerSecond => {
             text.parse::<u32>().map(f64::from).map_err(|_| "expected a whole number".to_owned())
         }
@@ -404,7 +465,12 @@ fn quantity(unit: Unit, text: &str) -> Result<f64, String> {
 
 /// What will disturb the fleet, in order. Publications and removals do not: the former prepare a rotation, the latter
 /// take away keys that only orphaned tokens need.
-fn disturbances(timeline: &Timeline, rotations: &[Rotation], faults: &[FaultWindow]) -> Vec<Disturbance> {
+fn disturbances(
+    timeline: &Timeline,
+    rotations: &[Rotation],
+    faults: &[FaultWindow],
+    streams: &[Stream],
+) -> Vec<Disturbance> {
     let rotations = rotations.iter().map(|rotation| {
         let new_key = if rotation.replace { timeline.active_key(rotation.at) } else { None };
         let title = match new_key {
@@ -412,16 +478,24 @@ fn disturbances(timeline: &Timeline, rotations: &[Rotation], faults: &[FaultWind
             None => format!("{} without a replacement", rotation.style),
         };
         let (from, until) = (rotation.at, rotation.at);
-        Disturbance { from, until, title, new_key, curable_from: from.max(rotation.published()) }
+        Disturbance {
+            from,
+            until,
+            title,
+            new_key,
+            hits_jwks: false,
+            curable_from: from.max(rotation.published()),
+        }
     });
     let faults = faults.iter().map(|window| Disturbance {
         from: window.from,
         until: window.until,
         title: fault_title(&window.fault),
         new_key: None,
+        hits_jwks: window.fault.endpoint == Endpoint::Jwks,
         curable_from: window.until,
     });
-    let mut all: Vec<_> = rotations.chain(faults).collect();
+    let mut all: Vec<_> = rotations.chain(faults).chain(streams.iter().filter_map(streams::flood)).collect();
     all.sort_by_key(|disturbance| disturbance.from);
     all
 }

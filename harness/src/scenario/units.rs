@@ -103,7 +103,7 @@ fn decimal(text: &str) -> Option<f64> {
 }
 
 /// Reads a quantity from a string, and says what it should look like when something else stands there.
-fn from_text<'de, D, Q>(deserializer: D, expecting: &'static str) -> Result<Q, D::Error>
+pub(super) fn from_text<'de, D, Q>(deserializer: D, expecting: &'static str) -> Result<Q, D::Error>
 where
     D: Deserializer<'de>,
     Q: FromStr,

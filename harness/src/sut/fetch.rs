@@ -1,6 +1,7 @@
 //! Fetches key sets over HTTP, and leaves it to the policy what to make of the answers.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use keyquake_core::{Jwks, Response};
 use reqwest::{Client, RequestBuilder, Url, redirect, retry};
@@ -9,7 +10,7 @@ use super::freshness::freshness;
 use super::key::{PublicKey, key_set};
 
 /// Fetches the key set once. Dropping what it returns gives the fetch up.
-pub(super) type Fetch = Box<dyn Fn() -> Fetching + Send + Sync>;
+pub(super) type Fetch = Arc<dyn Fn() -> Fetching + Send + Sync>;
 
 /// A fetch under way.
 pub(super) type Fetching = Pin<Box<dyn Future<Output = Response<PublicKey>> + Send>>;
@@ -29,7 +30,7 @@ pub(super) fn over_http(url: Url) -> Result<Fetch, reqwest::Error> {
         .no_proxy()
         .pool_idle_timeout(None)
         .build()?;
-    Ok(Box::new(move || Box::pin(fetch(client.get(url.clone())))))
+    Ok(Arc::new(move || Box::pin(fetch(client.get(url.clone())))))
 }
 
 async fn fetch(request: RequestBuilder) -> Response<PublicKey> {

@@ -43,7 +43,7 @@ impl Stage {
     pub(super) fn new(policy: Policy) -> Self {
         let clock = Clock::start(Span::ZERO, 1.0, START).unwrap();
         let (fetch, fetches) = mpsc::unbounded_channel();
-        let fetch = Box::new(move || {
+        let fetch = Arc::new(move || {
             let (pending, answer) = oneshot::channel();
             fetch.send(pending).unwrap();
             let answer = async { answer.await.unwrap_or(Response::unanswered()) };

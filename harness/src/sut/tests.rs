@@ -256,6 +256,20 @@ async fn keys_that_are_too_old_are_fetched_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_leaves_a_cold_cache_and_nobody_behind() {
+    let mut stage = Stage::new(Policy::default());
+    let key = signer(ES256);
+    let before = stage.api(&token(&key));
+    let fetch = stage.next_fetch().await;
+    stage.replica.restart().unwrap();
+    let after = stage.api(&token(&key));
+    stage.next_fetch().await.send(delivery(&[&key])).unwrap();
+    assert_eq!(after.await.unwrap().status, 200);
+    fetch.send(delivery(&[&key])).unwrap();
+    assert_eq!(before.await.unwrap().status, 200, "who came before the restart is answered by the old cache");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_refresh_ahead_of_time() {
     let mut stage = Stage::new(Policy { refresh_ahead: Span::from_secs(60), ..Policy::default() });
     let [key, next] = [signer(ES256), signer(ES256)];

@@ -65,6 +65,16 @@ pub enum Metric {
     JwksPeakPerSecond,
     /// A count.
     LoginStorm,
+    /// Seconds, the longest of the streams that tried.
+    RevocationExposure,
+    /// Seconds.
+    OutageSurvival,
+    /// JWKS requests above those of an undisturbed fleet.
+    JwksAmplification,
+    /// Seconds.
+    BlackoutWorst,
+    /// A ratio.
+    FetchesPerUnknownKid,
     /// Milliseconds, the p99.
     Latency,
 }
@@ -82,11 +92,13 @@ pub enum Unit {
     Count,
     /// A whole number within one second.
     PerSecond,
+    /// So many of one for each of the other.
+    Ratio,
 }
 
 impl Metric {
     /// All of them, in the order of the reports.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::TimeToRecover,
         Self::RecoveryLag,
         Self::DeniedShare,
@@ -100,6 +112,11 @@ impl Metric {
         Self::JwksRequests,
         Self::JwksPeakPerSecond,
         Self::LoginStorm,
+        Self::RevocationExposure,
+        Self::OutageSurvival,
+        Self::JwksAmplification,
+        Self::BlackoutWorst,
+        Self::FetchesPerUnknownKid,
         Self::Latency,
     ];
 
@@ -119,6 +136,11 @@ impl Metric {
             Self::JwksRequests => "jwks_requests",
             Self::JwksPeakPerSecond => "jwks_peak_per_second",
             Self::LoginStorm => "login_storm",
+            Self::RevocationExposure => "revocation_exposure",
+            Self::OutageSurvival => "outage_survival",
+            Self::JwksAmplification => "jwks_amplification",
+            Self::BlackoutWorst => "blackout_worst",
+            Self::FetchesPerUnknownKid => "fetches_per_unknown_kid",
             Self::Latency => "latency",
         }
     }
@@ -131,7 +153,12 @@ impl Metric {
     /// What its numbers count.
     pub fn unit(self) -> Unit {
         match self {
-            Self::TimeToRecover | Self::RecoveryLag => Unit::Seconds,
+            Self::TimeToRecover
+            | Self::RecoveryLag
+            | Self::RevocationExposure
+            | Self::OutageSurvival
+            | Self::BlackoutWorst => Unit::Seconds,
+            Self::FetchesPerUnknownKid => Unit::Ratio,
             Self::DeniedShare | Self::PeakDeniedShare => Unit::Share,
             Self::Latency => Unit::Milliseconds,
             Self::JwksPeakPerSecond => Unit::PerSecond,
@@ -150,7 +177,9 @@ impl Metric {
             | Self::OrphanedAccepts
             | Self::JwksRequests
             | Self::JwksPeakPerSecond
-            | Self::LoginStorm => true,
+            | Self::LoginStorm
+            | Self::BlackoutWorst
+            | Self::FetchesPerUnknownKid => true,
             Self::TimeToRecover
             | Self::RecoveryLag
             | Self::DeniedShare
@@ -158,6 +187,9 @@ impl Metric {
             | Self::Denied
             | Self::FalseRejects
             | Self::Failures
+            | Self::RevocationExposure
+            | Self::OutageSurvival
+            | Self::JwksAmplification
             | Self::Latency => false,
         }
     }

@@ -21,6 +21,11 @@ pub struct RunMetrics {
     pub false_accepts: BTreeMap<String, u64>,
     /// Renewals forced by rejections.
     pub login_storm: LoginStorm,
+    /// The longest time to recover from a rotation: over the ages that the caches had when it came.
+    pub blackout_worst: Option<Lasting>,
+    /// JWKS requests that each token with an unknown `kid` caused; `None` when there were none, or when nobody knows what
+    /// the fleet asks for without them.
+    pub fetches_per_unknown_kid: Option<f64>,
     /// How well the generator kept its schedule.
     pub fidelity: Fidelity,
 }
@@ -43,10 +48,45 @@ pub struct EpisodeMetrics {
     pub false_accepts: BTreeMap<String, u64>,
     /// Renewals forced by rejections.
     pub login_storm: LoginStorm,
+    /// How long tokens of the revoked key were accepted, by the stream that tried them.
+    pub revocation_exposure: Vec<Exposure>,
+    /// From the beginning of a JWKS fault until a token of a known key was denied; `None` without such a fault.
+    pub outage_survival: Option<Lasting>,
+    /// JWKS requests beyond those that the undisturbed fleet makes in the same time; `None` when it was not watched for
+    /// long enough to know.
+    pub jwks_amplification: Option<f64>,
+    /// Denied requests by their cause.
+    pub causes: BTreeMap<String, u64>,
     /// How well the generator kept its schedule within the episode.
     pub fidelity: Fidelity,
     /// The cohort's time to recover over the instances; `None` when no instance saw enough requests.
     pub by_instance: Option<RecoverySpread>,
+}
+
+/// A length of time whose end was seen, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lasting {
+    /// The length, or what was seen of it.
+    pub seconds: f64,
+    /// Whether it lasted longer than was looked.
+    pub at_least: bool,
+}
+
+/// How long the tokens of a revoked key were still accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exposure {
+    /// The stream that tried them.
+    pub stream: String,
+    /// The revoked key.
+    pub key: String,
+    /// Whether each request carried a token of its own, rather than one that the service has seen before.
+    pub fresh: bool,
+    /// Whether nothing else went to the same replicas, so that no new key drew their attention.
+    pub alone: bool,
+    /// From the revocation to the last token accepted; zero when none was.
+    pub lasted: Lasting,
 }
 
 /// What happened to one set of requests.

@@ -17,7 +17,8 @@ async fn published_keys_are_found_without_the_lock() {
     stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
 
     let (status, statuses) = mpsc::channel();
-    let lock = stage.replica.keys.lock();
+    let keys = stage.replica.keys.load_full();
+    let lock = keys.lock();
     let reply = stage.api(&token(&key));
     tokio::spawn(async move { status.send(reply.await.unwrap().status) });
     let status = statuses.recv_timeout(Duration::from_secs(10));
@@ -38,7 +39,7 @@ async fn keys_that_may_serve_longer_are_published_again() {
     let key = signer(Es256);
     stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
     let is_published = |stage: &Stage| {
-        let published = stage.replica.keys.published();
+        let published = stage.replica.keys.load().published();
         published.keys(Some(key.key.kid().as_str()), Es256, stage.clock.now()).is_some()
     };
     assert!(is_published(&stage));
@@ -71,8 +72,8 @@ async fn a_fetch_that_is_answered_leaves_nothing_behind() {
     stage.next_fetch().await.send(delivery(&[&key])).unwrap();
     assert_eq!(request.await.unwrap().status, 200);
     settle().await;
-    assert!(stage.replica.keys.lock().fetches.is_empty());
-    assert_eq!(*stage.replica.keys.deadline.borrow(), None);
+    assert!(stage.replica.keys.load_full().lock().fetches.is_empty());
+    assert_eq!(*stage.replica.keys.load().deadline.borrow(), None);
     // The one that waits for the clock.
     assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
 }
