@@ -15,7 +15,7 @@ use keyquake_reports::record::{
 };
 
 use self::episodes::Episode;
-use crate::observe::{Fold, Segment, Tally, WINDOW, share};
+use crate::observe::{Fold, Segment, Tally, share};
 use crate::plan::{Plan, fault_title};
 use crate::scenario::TokenSource;
 
@@ -242,7 +242,7 @@ impl Run<'_> {
 
     fn windows(&self, episodes: &[Episode<'_>]) -> Windows {
         let mut columns = Windows {
-            width_s: WINDOW.as_secs_f64(),
+            width_s: self.fold.window.as_secs_f64(),
             first_s: self.fold.start.as_secs_f64(),
             ..Windows::default()
         };
@@ -255,7 +255,7 @@ impl Run<'_> {
             if start >= self.ended {
                 break;
             }
-            let end = start + WINDOW;
+            let end = start + self.fold.window;
             let denials = &window.counts.denials;
             let episode = episodes.iter().rfind(|episode| episode.from < end && start < episode.until);
             let cohort = episode.map(|episode| episode.cohort_denials(window)).unwrap_or_default();

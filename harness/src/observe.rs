@@ -18,8 +18,10 @@ use crate::arrivals::Arrival;
 use crate::oracle::{Ground, Oracle, Ruling, TokenFacts};
 use crate::plan::Plan;
 
-/// The length of a window, in scenario time.
-pub(crate) const WINDOW: Span = Span::from_secs(1);
+/// The lengths that windows may have, in scenario time: the first with which there are few enough.
+const WINDOW_SECONDS: [u64; 9] = [1, 2, 5, 10, 30, 60, 300, 600, 3_600];
+/// The most windows of a run, while there is a longer one to choose.
+const MAX_WINDOWS: u64 = 3_600;
 /// How finely recovery is timed, by the wall clock.
 const TRACK_STEP: Span = Span::from_millis(10);
 /// How finely the worst second of a run is found, by the wall clock.
@@ -162,6 +164,8 @@ pub(crate) struct Fold {
     boundaries: Vec<Time>,
     pub(crate) track_step: Span,
     pub(crate) start: Time,
+    /// The length of a window.
+    pub(crate) window: Span,
     pub(crate) segments: Vec<Segment>,
     pub(crate) windows: Vec<Window>,
     pub(crate) replicas: Vec<ReplicaCounts>,
@@ -176,7 +180,9 @@ pub(crate) struct Fold {
 impl Fold {
     pub(crate) fn new(plan: &Plan, clock: Clock) -> Self {
         let start = Time::ZERO - plan.warmup;
-        let windows = plan.end().since(start).as_nanos().div_ceil(WINDOW.as_nanos());
+        let count = |window: Span| plan.end().since(start).as_nanos().div_ceil(window.as_nanos());
+        let lengths = WINDOW_SECONDS.map(Span::from_secs);
+        let window = lengths.into_iter().find(|window| count(*window) <= MAX_WINDOWS).unwrap_or(lengths[8]);
         let boundaries: Vec<Time> = plan.disturbances.iter().map(|disturbance| disturbance.from).collect();
         Self {
             oracle: Oracle::new(plan.timeline.clone(), plan.policy.leeway),
@@ -185,8 +191,9 @@ impl Fold {
             boundaries,
             track_step: TRACK_STEP.scale(plan.speed),
             start,
+            window,
             windows: std::iter::repeat_with(Window::default)
-                .take(usize::try_from(windows).unwrap_or(usize::MAX))
+                .take(usize::try_from(count(window)).unwrap_or(usize::MAX))
                 .collect(),
             replicas: vec![ReplicaCounts::default(); plan.replicas as usize],
             run_track: Track::new(RUN_STEP.scale(plan.speed)),
@@ -280,7 +287,7 @@ impl Fold {
 
     /// The window that a moment lies in, if it lies in the run.
     pub(crate) fn window_number(&self, at: Time) -> Option<usize> {
-        let number = usize::try_from(at.since(self.start).as_nanos() / WINDOW.as_nanos()).ok()?;
+        let number = usize::try_from(at.since(self.start).as_nanos() / self.window.as_nanos()).ok()?;
         (self.start <= at && number < self.windows.len()).then_some(number)
     }
 }
