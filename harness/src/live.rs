@@ -7,6 +7,7 @@ mod pacer;
 mod progress;
 mod sessions;
 mod token_client;
+mod workers;
 
 use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use axum::serve::ListenerExt;
 use keyquake_core::{Span, Time};
 use keyquake_idp::{Clock, Guard, Idp, KeyRing, Provider, Settings};
 use rand::Rng;
@@ -105,6 +105,7 @@ impl<'p> Stage<'p> {
             paths: plan.streams.iter().map(|stream| path(stream.endpoint)).collect(),
             timeout,
             max_in_flight: plan.traffic.max_in_flight as usize,
+            workers: plan.workers,
             replicas,
             sessions: RefCell::new(sessions),
             token_client: TokenClient::new(&issuer, endpoint, &keys, &plan.timeline, timeout)?,
@@ -176,49 +177,45 @@ fn path(endpoint: Endpoint) -> &'static str {
     }
 }
 
+/// Starts the workers of a replica behind one port.
 async fn start_replica(
     plan: &Plan,
     issuer: &str,
     keys: &KeyRing,
     clock: Clock,
     number: u32,
-) -> anyhow::Result<(Arc<Replica>, SocketAddr)> {
-    let replica = Replica::new(sut::Settings {
-        replica: number,
-        issuer: issuer.to_owned(),
-        audience: AUDIENCE.to_owned(),
-        jwks_url: format!("{issuer}/instances/{number}/.well-known/jwks.json").parse()?,
-        algorithm: plan.algorithm,
-        policy: plan.policy.clone(),
-        jitter_seed: seed::generator(plan.seed, "cache jitter", u64::from(number)).next_u64(),
-        clock,
-    })?;
-    if let Some(at) = plan.caches[number as usize] {
-        replica.preload(&published_then(plan, keys, at), at)?;
-    }
+) -> anyhow::Result<(Vec<Arc<Replica>>, SocketAddr)> {
     let listener = bind().await?;
     let address = listener.local_addr()?;
-    let app = replica.router();
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    Ok((replica, address))
+    let mut workers = Vec::new();
+    for instance in number * plan.workers..(number + 1) * plan.workers {
+        workers.push(start_worker(plan, issuer, keys, clock, instance)?);
+    }
+    workers::serve(listener, workers.iter().map(|worker| worker.router()).collect());
+    Ok((workers, address))
 }
 
-/// Restarts replicas at their moments, and notes when each was.
-async fn keep_restarting(
-    restarts: Vec<(Time, u32)>,
-    fleet: Vec<Arc<Replica>>,
+fn start_worker(
+    plan: &Plan,
+    issuer: &str,
+    keys: &KeyRing,
     clock: Clock,
-    restarted: Arc<Mutex<Vec<Time>>>,
-) {
-    for (at, replica) in restarts {
-        tokio::time::sleep_until(clock.instant(at).into()).await;
-        if fleet[replica as usize].restart().is_ok() {
-            restarted.lock().unwrap_or_else(PoisonError::into_inner).push(clock.now());
-        }
+    instance: u32,
+) -> anyhow::Result<Arc<Replica>> {
+    let worker = Replica::new(sut::Settings {
+        replica: instance,
+        issuer: issuer.to_owned(),
+        audience: AUDIENCE.to_owned(),
+        jwks_url: format!("{issuer}/instances/{instance}/.well-known/jwks.json").parse()?,
+        algorithm: plan.algorithm,
+        policy: plan.policy.clone(),
+        jitter_seed: seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64(),
+        clock,
+    })?;
+    if let Some(at) = plan.caches[instance as usize] {
+        worker.preload(&published_then(plan, keys, at), at)?;
     }
-    // The fleet serves on.
-    std::future::pending().await
+    Ok(worker)
 }
 
 /// The body of the JWKS as it was at a moment.
@@ -226,6 +223,23 @@ fn published_then(plan: &Plan, keys: &KeyRing, at: Time) -> Vec<u8> {
     let published = plan.timeline.keys().filter(|(_, life)| life.state(at).published);
     let jwks: Vec<_> = published.filter_map(|(id, _)| Some(keys.get(id)?.key.public_jwk().clone())).collect();
     serde_json::json!({ "keys": jwks }).to_string().into_bytes()
+}
+
+/// Restarts replicas at their moments, and notes when each was.
+async fn keep_restarting(
+    restarts: Vec<(Time, u32)>,
+    fleet: Vec<Vec<Arc<Replica>>>,
+    clock: Clock,
+    restarted: Arc<Mutex<Vec<Time>>>,
+) {
+    for (at, replica) in restarts {
+        tokio::time::sleep_until(clock.instant(at).into()).await;
+        if fleet[replica as usize].iter().all(|worker| worker.restart().is_ok()) {
+            restarted.lock().unwrap_or_else(PoisonError::into_inner).push(clock.now());
+        }
+    }
+    // The fleet serves on.
+    std::future::pending().await
 }
 
 /// Generates the load, on a thread of its own.

@@ -178,22 +178,22 @@ impl Run<'_> {
     }
 
     fn instances(&self, episodes: &[Episode<'_>]) -> Vec<Instance> {
-        let counts = self.fold.replicas.iter().zip(&self.plan.caches).zip(0..);
+        let counts = self.fold.instances.iter().zip(&self.plan.caches).zip(0..);
         counts
-            .map(|((counts, loaded), replica)| Instance {
-                replica,
-                worker: 0,
+            .map(|((counts, loaded), instance)| Instance {
+                replica: instance / self.plan.workers,
+                worker: instance % self.plan.workers,
                 cache_age_at_start_s: loaded.map(|at| Time::ZERO.since(at).as_secs_f64()),
                 must_pass: counts.must_pass,
                 denied: counts.denied,
-                jwks_requests: self.jwks_requests_of(replica),
-                time_to_recover: episodes.iter().map(|episode| episode.recovery_of(self, replica)).collect(),
+                jwks_requests: self.jwks_requests_of(instance),
+                time_to_recover: episodes.iter().map(|episode| episode.recovery_of(self, instance)).collect(),
             })
             .collect()
     }
 
-    fn jwks_requests_of(&self, replica: u32) -> Vec<JwksRequest> {
-        let entries = self.jwks.iter().filter(|entry| entry.instance == Some(replica));
+    fn jwks_requests_of(&self, instance: u32) -> Vec<JwksRequest> {
+        let entries = self.jwks.iter().filter(|entry| entry.instance == Some(instance));
         entries
             .map(|entry| JwksRequest {
                 at_s: entry.at.as_secs_f64(),

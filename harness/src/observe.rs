@@ -1,6 +1,6 @@
 //! From observations to counts: each request is ruled on once, when it has ended, and folded away.
 //!
-//! Memory grows with time, keys and replicas, never with requests.
+//! Memory grows with time, keys and instances, never with requests.
 
 mod durations;
 mod tally;
@@ -33,6 +33,8 @@ const MAX_DENIALS: usize = 1_000_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
     pub(crate) arrival: Arrival,
+    /// The cache that answered it, or would have.
+    pub(crate) instance: u32,
     pub(crate) token: TokenFacts,
     /// When it left; `None` when it could not be sent.
     pub(crate) sent: Option<Time>,
@@ -96,7 +98,7 @@ pub(crate) struct Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
     pub(crate) tallies: BTreeMap<Lane, Tally>,
-    /// Fine-grained counts of requests that must pass, by lane and replica. Nothing is to be timed before the first
+    /// Fine-grained counts of requests that must pass, by lane and instance. Nothing is to be timed before the first
     /// disturbance, so the first segment keeps none.
     pub(crate) tracks: BTreeMap<(Lane, u32), Track>,
     pub(crate) forced_renewals: Vec<Time>,
@@ -146,12 +148,12 @@ pub(crate) struct Denial {
     pub(crate) at: Time,
     pub(crate) ended: Time,
     pub(crate) lane: Lane,
-    pub(crate) replica: u32,
+    pub(crate) instance: u32,
 }
 
-/// One replica's share of the run.
+/// One instance's share of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ReplicaCounts {
+pub(crate) struct InstanceCounts {
     pub(crate) must_pass: u64,
     pub(crate) denied: u64,
 }
@@ -168,10 +170,10 @@ pub(crate) struct Fold {
     pub(crate) window: Span,
     pub(crate) segments: Vec<Segment>,
     pub(crate) windows: Vec<Window>,
-    pub(crate) replicas: Vec<ReplicaCounts>,
+    pub(crate) instances: Vec<InstanceCounts>,
     /// Requests that must pass, all together, for the worst second of the run.
     pub(crate) run_track: Track,
-    /// Tokens of revoked keys, by lane and replica.
+    /// Tokens of revoked keys, by lane and instance.
     pub(crate) afterlives: BTreeMap<(Lane, u32), Afterlife>,
     /// The first denials of the run, whose causes can be found.
     pub(crate) denials: Vec<Denial>,
@@ -195,7 +197,7 @@ impl Fold {
             windows: std::iter::repeat_with(Window::default)
                 .take(usize::try_from(count(window)).unwrap_or(usize::MAX))
                 .collect(),
-            replicas: vec![ReplicaCounts::default(); plan.replicas as usize],
+            instances: vec![InstanceCounts::default(); plan.instances() as usize],
             run_track: Track::new(RUN_STEP.scale(plan.speed)),
             afterlives: BTreeMap::new(),
             denials: Vec::new(),
@@ -230,7 +232,7 @@ impl Fold {
         match ruling {
             Ruling::MustPass => self.must_pass(seen, lane, number, denied),
             Ruling::MustRefuse(Ground::RevokedKey) => {
-                let afterlife = self.afterlives.entry((lane, seen.arrival.replica)).or_default();
+                let afterlife = self.afterlives.entry((lane, seen.instance)).or_default();
                 let accepted = matches!(seen.outcome, Outcome::Accepted(_));
                 let last = if accepted { &mut afterlife.last_accepted } else { &mut afterlife.last_refused };
                 *last = (*last).max(Some(at));
@@ -241,18 +243,18 @@ impl Fold {
     }
 
     fn must_pass(&mut self, seen: &Observation, lane: Lane, segment: usize, denied: bool) {
-        let Arrival { at, replica, .. } = seen.arrival;
+        let (at, instance) = (seen.arrival.at, seen.instance);
         self.run_track.add(at, denied);
-        let counts = &mut self.replicas[replica as usize];
+        let counts = &mut self.instances[instance as usize];
         counts.must_pass += 1;
         counts.denied += u64::from(denied);
         if denied && self.denials.len() < MAX_DENIALS {
-            self.denials.push(Denial { at, ended: seen.ended, lane, replica });
+            self.denials.push(Denial { at, ended: seen.ended, lane, instance });
         }
         if segment > 0 {
             let step = self.track_step;
             let tracks = &mut self.segments[segment].tracks;
-            tracks.entry((lane, replica)).or_insert_with(|| Track::new(step)).add(at, denied);
+            tracks.entry((lane, instance)).or_insert_with(|| Track::new(step)).add(at, denied);
         }
     }
 

@@ -33,8 +33,10 @@ pub(crate) struct Plan {
     pub(crate) timeline: Timeline,
     pub(crate) disturbances: Vec<Disturbance>,
     pub(crate) replicas: u32,
+    /// Instances, that is caches, per replica.
+    pub(crate) workers: u32,
     pub(crate) policy: Policy,
-    /// When the cache of each replica was filled; `None` for a cold one.
+    /// When the cache of each instance was filled; `None` for a cold one. The workers of a replica stand together.
     pub(crate) caches: Vec<Option<Time>>,
     pub(crate) traffic: Traffic,
     /// The sessions first, then the background, then what the scenario names.
@@ -93,6 +95,11 @@ pub(crate) struct Disturbance {
 }
 
 impl Plan {
+    /// How many caches there are.
+    pub(crate) fn instances(&self) -> u32 {
+        self.replicas * self.workers
+    }
+
     /// The end of event time.
     pub(crate) fn end(&self) -> Time {
         Time::ZERO + self.duration

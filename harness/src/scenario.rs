@@ -151,13 +151,15 @@ pub(crate) struct FaultParts {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Fleet {
     pub(crate) replicas: u32,
+    /// Caches in each replica: connections are handed to its workers in turn.
+    pub(crate) workers: u32,
     pub(crate) cache: Cache,
     pub(crate) policy: Policy,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { replicas: 1, cache: Cache::Staggered, policy: Policy::default() }
+        Self { replicas: 1, workers: 1, cache: Cache::Staggered, policy: Policy::default() }
     }
 }
 

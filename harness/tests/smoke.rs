@@ -83,6 +83,24 @@ fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
 }
 
 #[test]
+fn workers_of_a_replica_recover_each_in_its_own_time() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
+    let settings =
+        ["fleet.workers=2", "fleet.policy.on_unknown_kid=reject", "fleet.policy.ttl=6s", "gates={}"];
+    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+    let staggered = ["--set", "fleet.cache=staggered", "--set", "idp.token_lifetime=20s"];
+    let run =
+        keyquake(folder.path()).args(["run", "smoke.toml"]).args(settings).args(staggered).output().unwrap();
+    let record = Record::load(&folder.path().join("keyquake-out/smoke/result.json"))
+        .unwrap_or_else(|error| panic!("{error}: {}", text(&run)));
+    let instances = &record.cells[0].instances;
+    let places: Vec<_> = instances.iter().map(|instance| (instance.replica, instance.worker)).collect();
+    assert_eq!(places, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+    assert!(instances.iter().all(|instance| instance.must_pass > 10 && !instance.jwks_requests.is_empty()));
+}
+
+#[test]
 fn id_tokens_with_their_nonce_are_accepted_until_the_rotation_and_after_recovery() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();

@@ -7,14 +7,36 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::HeaderName;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// The longest body of an answer that is read, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
-/// A connection that is ready for a request.
-pub(crate) type Connection = SendRequest<Empty<Bytes>>;
+/// The answer's header that names the instance.
+const INSTANCE: HeaderName = HeaderName::from_static("x-keyquake-replica");
+
+/// A connection that is ready for a request. It leads to one instance for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    /// Known once it has answered.
+    instance: Option<u32>,
+}
+
+/// What came back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) instance: Option<u32>,
+}
+
+impl Connection {
+    pub(crate) fn instance(&self) -> Option<u32> {
+        self.instance
+    }
+}
 
 /// The idle connections to one replica.
 #[derive(Debug)]
@@ -53,7 +75,7 @@ impl Connections {
             };
             match connection {
                 // The target may close what is idle.
-                Some(connection) if connection.is_closed() => {}
+                Some(connection) if connection.sender.is_closed() => {}
                 Some(connection) => return Ok(connection),
                 None => return self.open().await,
             }
@@ -63,9 +85,9 @@ impl Connections {
     async fn open(&self) -> Result<Connection, Broken> {
         let stream = TcpStream::connect(self.address).await.map_err(|_| Broken)?;
         stream.set_nodelay(true).map_err(|_| Broken)?;
-        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Broken)?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Broken)?;
         tokio::task::spawn_local(driver);
-        Ok(connection)
+        Ok(Connection { sender, instance: None })
     }
 
     /// Sends a request, reads its answer to the end and keeps the connection.
@@ -73,14 +95,17 @@ impl Connections {
         &self,
         mut connection: Connection,
         request: Request<Empty<Bytes>>,
-    ) -> Result<u16, Broken> {
-        let answer = connection.send_request(request).await.map_err(|_| Broken)?;
+    ) -> Result<Answer, Broken> {
+        let answer = connection.sender.send_request(request).await.map_err(|_| Broken)?;
         let status = answer.status().as_u16();
+        let named = answer.headers().get(INSTANCE).and_then(|name| name.to_str().ok()?.parse().ok());
+        connection.instance = named.or(connection.instance);
+        let instance = connection.instance;
         Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(|_| Broken)?;
         // The driver frees the connection a moment after the last byte.
-        if connection.ready().await.is_ok() && self.idle.borrow().len() < self.kept {
+        if connection.sender.ready().await.is_ok() && self.idle.borrow().len() < self.kept {
             self.idle.borrow_mut().push(connection);
         }
-        Ok(status)
+        Ok(Answer { status, instance })
     }
 }

@@ -14,7 +14,7 @@ use keyquake_core::Time;
 use keyquake_idp::{Clock, Timeline};
 use tokio::sync::{Notify, mpsc};
 
-use super::connections::{Broken, Connections};
+use super::connections::{Answer, Broken, Connections};
 use super::minter::{Prepared, signing_key};
 use super::progress::Gauge;
 use super::sessions::{Credentials, Renewal, Sessions};
@@ -36,6 +36,8 @@ pub(crate) struct Generator {
     /// By wall time.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
+    /// Instances per replica.
+    pub(crate) workers: u32,
     pub(crate) replicas: Vec<Connections>,
     pub(crate) sessions: RefCell<Sessions>,
     pub(crate) token_client: TokenClient,
@@ -53,6 +55,8 @@ pub(crate) struct Generator {
 pub(crate) struct UnderWay {
     arrival: Arrival,
     credentials: Credentials,
+    /// The cache that it goes to, as far as is known: the first of its replica until its connection has answered.
+    instance: u32,
     sent: Option<Time>,
 }
 
@@ -83,7 +87,8 @@ impl Generator {
         let credentials = credentials.unwrap_or_else(|| {
             self.sessions.borrow().credentials(arrival.session.unwrap_or_default()).clone()
         });
-        let request = UnderWay { arrival, credentials, sent: None };
+        let instance = arrival.replica * self.workers;
+        let request = UnderWay { arrival, credentials, instance, sent: None };
         if self.under_way.borrow().len() >= self.max_in_flight {
             self.note(&request, Outcome::Shed);
             return;
@@ -94,7 +99,7 @@ impl Generator {
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let outcome = match tokio::time::timeout(this.timeout, this.send(number)).await {
-                Ok(Ok(status)) => Outcome::of_status(status),
+                Ok(Ok(answer)) => this.answered(number, answer),
                 Ok(Err(Broken)) => Outcome::Failed(None),
                 Err(_) => Outcome::TimedOut,
             };
@@ -102,7 +107,7 @@ impl Generator {
         });
     }
 
-    async fn send(&self, number: u64) -> Result<u16, Broken> {
+    async fn send(&self, number: u64) -> Result<Answer, Broken> {
         let Some(UnderWay { arrival, credentials, .. }) = self.under_way.borrow().get(&number).cloned()
         else {
             return Err(Broken);
@@ -117,9 +122,18 @@ impl Generator {
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|_| Broken)?;
         if let Some(under_way) = self.under_way.borrow_mut().get_mut(&number) {
+            under_way.instance = connection.instance().unwrap_or(under_way.instance);
             under_way.sent = Some(self.clock.now());
         }
         connections.send(connection, request).await
+    }
+
+    fn answered(&self, number: u64, answer: Answer) -> Outcome {
+        let mut under_way = self.under_way.borrow_mut();
+        if let (Some(request), Some(instance)) = (under_way.get_mut(&number), answer.instance) {
+            request.instance = instance;
+        }
+        Outcome::of_status(answer.status)
     }
 
     fn end(&self, number: u64, outcome: Outcome) {
@@ -133,10 +147,11 @@ impl Generator {
     /// Folds a request away and lets its session react.
     fn note(&self, request: &UnderWay, outcome: Outcome) {
         let now = self.clock.now();
-        let UnderWay { arrival, credentials, sent } = request;
+        let UnderWay { arrival, credentials, instance, sent } = request;
         let mut fold = self.fold.borrow_mut();
         let denied = fold.take(&Observation {
             arrival: *arrival,
+            instance: *instance,
             token: credentials.facts,
             sent: *sent,
             ended: now,

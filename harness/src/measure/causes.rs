@@ -37,9 +37,9 @@ impl Cause {
 /// What finds causes: the IdP's timeline, and each instance's requests for keys.
 pub(super) struct Causes<'r> {
     timeline: &'r Timeline,
-    /// By replica, in the order of their arrival.
+    /// By instance, in the order of their arrival.
     requests: BTreeMap<u32, Vec<&'r JwksLogEntry>>,
-    /// When the cache of each replica was filled at the start.
+    /// When the cache of each instance was filled at the start.
     filled: &'r [Option<Time>],
 }
 
@@ -47,8 +47,8 @@ impl<'r> Causes<'r> {
     pub(super) fn new(timeline: &'r Timeline, log: &'r [JwksLogEntry], filled: &'r [Option<Time>]) -> Self {
         let mut requests: BTreeMap<u32, Vec<&JwksLogEntry>> = BTreeMap::new();
         for entry in log {
-            if let Some(replica) = entry.instance {
-                requests.entry(replica).or_default().push(entry);
+            if let Some(instance) = entry.instance {
+                requests.entry(instance).or_default().push(entry);
             }
         }
         Self { timeline, requests, filled }
@@ -69,10 +69,10 @@ impl<'r> Causes<'r> {
             return Cause::Premature;
         }
         // The last request that the instance had made when it answered.
-        let made = self.requests.get(&denial.replica).map_or(&[][..], Vec::as_slice);
+        let made = self.requests.get(&denial.instance).map_or(&[][..], Vec::as_slice);
         let until = made.partition_point(|entry| entry.at <= denial.ended);
         let Some(last) = made[..until].last() else {
-            return if self.was_filled_with(denial.replica, key) {
+            return if self.was_filled_with(denial.instance, key) {
                 Cause::RefusedThoughDelivered
             } else {
                 Cause::NotRefreshed
@@ -87,8 +87,8 @@ impl<'r> Causes<'r> {
         if last.keys.contains(&key) { Cause::RefusedThoughDelivered } else { Cause::NotRefreshed }
     }
 
-    fn was_filled_with(&self, replica: u32, key: KeyId) -> bool {
-        let filled = self.filled.get(replica as usize).copied().flatten();
+    fn was_filled_with(&self, instance: u32, key: KeyId) -> bool {
+        let filled = self.filled.get(instance as usize).copied().flatten();
         filled.is_some_and(|at| self.timeline.key_state(key, at).published)
     }
 }
@@ -120,7 +120,7 @@ mod tests {
         let timeline = Timeline::new(vec![late], vec![]).unwrap();
         let cause = |key: &str, ended: i64, log: &[JwksLogEntry]| {
             let lane = Lane { stream: 0, key: key.parse().unwrap() };
-            let denial = Denial { at: at(ended), ended: at(ended), lane, replica: 0 };
+            let denial = Denial { at: at(ended), ended: at(ended), lane, instance: 0 };
             Causes::new(&timeline, log, &[Some(at(-5))]).of(&denial)
         };
         assert_eq!(cause("key-2", 12, &[]), Cause::Premature);

@@ -75,7 +75,7 @@ impl<'r> Episode<'r> {
 
     fn track(&self, run: &Run<'_>, of: impl Fn(Lane, u32) -> bool) -> Track {
         let tracks = self.segments.iter().flat_map(|segment| &segment.tracks);
-        let wanted = tracks.filter(|((lane, replica), _)| of(*lane, *replica)).map(|(_, track)| track);
+        let wanted = tracks.filter(|((lane, instance), _)| of(*lane, *instance)).map(|(_, track)| track);
         Track::merged(run.fold.track_step, wanted)
     }
 
@@ -107,9 +107,9 @@ impl<'r> Episode<'r> {
         self.track(run, |lane, _| self.has(lane.key)).recovery(self.from, self.until, run.plan.recover_below)
     }
 
-    /// The recovery of one replica, by the cohort.
-    pub(super) fn recovery_of(&self, run: &Run<'_>, replica: u32) -> Recovery {
-        self.track(run, |lane, there| there == replica && self.has(lane.key)).recovery(
+    /// The recovery of one instance, by the cohort.
+    pub(super) fn recovery_of(&self, run: &Run<'_>, instance: u32) -> Recovery {
+        self.track(run, |lane, there| there == instance && self.has(lane.key)).recovery(
             self.from,
             self.until,
             run.plan.recover_below,
@@ -236,7 +236,7 @@ impl<'r> Episode<'r> {
 
     fn by_instance(&self, run: &Run<'_>) -> Option<RecoverySpread> {
         let recoveries: Vec<Recovery> =
-            (0..run.plan.replicas).map(|replica| self.recovery_of(run, replica)).collect();
+            (0..run.plan.instances()).map(|instance| self.recovery_of(run, instance)).collect();
         let count = |state| recoveries.iter().filter(|recovery| recovery.state == state).count() as u64;
         let mut times: Vec<f64> = recoveries
             .iter()

@@ -27,6 +27,7 @@ fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Reco
         let key: KeyId = key.parse().unwrap();
         fold.take(&Observation {
             arrival: Arrival { at: at(millis), stream: 0, session: Some(0), replica, connection: 0 },
+            instance: replica,
             token: TokenFacts { key, expires: UnixTime(2_000_000), forged: None },
             sent: Some(at(millis) + Span::from_millis(1)),
             ended: at(millis) + Span::from_millis(3),

@@ -63,6 +63,7 @@ impl Plan {
             token_lifetime: scenario.idp.token_lifetime,
             jwks_max_age: scenario.idp.max_age,
             replicas: scenario.fleet.replicas,
+            workers: scenario.fleet.workers,
             policy: scenario.fleet.policy,
             traffic: scenario.traffic,
             limits: scenario.limits,
@@ -124,6 +125,7 @@ impl Check<'_> {
             ("traffic.connections", traffic.connections, 1_024),
             ("traffic.max_in_flight", traffic.max_in_flight, 16_384),
             ("fleet.replicas", self.scenario.fleet.replicas, 1_000),
+            ("fleet.workers", self.scenario.fleet.workers, 64),
         ];
         for (path, count, most) in counts {
             self.require((1..=most).contains(&count), path, &format!("must lie between 1 and {most}"))?;
@@ -313,19 +315,19 @@ impl Check<'_> {
     /// When each cache was filled.
     fn caches(&self) -> Result<Vec<Option<Time>>, String> {
         let Scenario { fleet, warmup, seed, .. } = self.scenario;
-        let replicas = fleet.replicas as usize;
+        let instances = fleet.replicas as usize * fleet.workers as usize;
         match fleet.cache {
-            Cache::Cold => Ok(vec![None; replicas]),
+            Cache::Cold => Ok(vec![None; instances]),
             Cache::Age(age) => {
                 let message = "the caches are filled before the warm-up, so they cannot be younger than it";
                 self.require(age >= *warmup, "fleet.cache", message)?;
-                Ok(vec![Some(Time::ZERO - age); replicas])
+                Ok(vec![Some(Time::ZERO - age); instances])
             }
             Cache::Staggered => {
                 let period = fleet.policy.ttl.min(STAGGER_FOREVER);
                 let mut draw = seed::generator(*seed, "cache ages", 0);
-                let mut ages: Vec<Span> = (0..replicas)
-                    .map(|i| period.scale((i as f64 + draw.random::<f64>()) / replicas as f64))
+                let mut ages: Vec<Span> = (0..instances)
+                    .map(|i| period.scale((i as f64 + draw.random::<f64>()) / instances as f64))
                     .collect();
                 ages.shuffle(&mut draw);
                 // A cache younger than the warm-up expires within it; what is there at its start is a lifetime older.
@@ -422,6 +424,7 @@ impl Check<'_> {
             ("idp.algorithm", idp.algorithm.to_string()),
             ("idp.token_lifetime", idp.token_lifetime.to_string()),
             ("fleet.replicas", fleet.replicas.to_string()),
+            ("fleet.workers", fleet.workers.to_string()),
             ("fleet.cache", cache),
             ("traffic.rate", traffic.rate.to_string()),
             ("traffic.sessions", traffic.sessions.to_string()),
