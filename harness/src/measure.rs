@@ -167,8 +167,8 @@ impl Run<'_> {
         let requests: Vec<_> =
             self.jwks.iter().filter(|entry| from <= entry.at && entry.at < until).collect();
         let mut statuses = BTreeMap::new();
-        for entry in &requests {
-            *statuses.entry(entry.status).or_default() += 1;
+        for status in requests.iter().filter_map(|entry| entry.status) {
+            *statuses.entry(status).or_default() += 1;
         }
         JwksVolume {
             jwks_requests: requests.len() as u64,
@@ -198,7 +198,7 @@ impl Run<'_> {
             .map(|entry| JwksRequest {
                 at_s: entry.at.as_secs_f64(),
                 answered_s: entry.answered.unwrap_or(entry.at).as_secs_f64(),
-                status: entry.status,
+                status: entry.status.unwrap_or_default(),
                 keys: entry.keys.iter().map(ToString::to_string).collect(),
             })
             .collect()

@@ -1,13 +1,27 @@
 //! Faults of an endpoint, as values: what a request is answered with while they are in force.
 //!
-//! The provider computes a [`Reply`]; [`bend`] bends it, purely; the HTTP face carries it out.
+//! A fault is a table of independent [`Parts`] and a [`Scope`]. Those that strike a request are laid over each
+//! other ([`Strike::of`]); the provider computes a [`Reply`], which the strike bends ([`Strike::bend`]); the HTTP
+//! face carries the [`Answer`] out. Nothing here waits, draws from anything but its arguments, or sends.
+
+mod body;
+mod headers;
+mod keys;
+mod parts;
+mod reply;
+mod scope;
 
 use std::fmt;
 
-use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use keyquake_core::{Span, Time};
+use keyquake_core::Time;
 use serde::{Deserialize, Serialize};
+
+pub use self::body::Body;
+pub use self::headers::{HeaderChanges, HeaderText};
+pub use self::keys::{Extra, Keys};
+pub use self::parts::Parts;
+pub use self::reply::{Answer, Ending, Reply};
+pub use self::scope::{Replicas, RequestFacts, Scope};
 
 /// Something that can be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,55 +35,93 @@ pub enum Endpoint {
     Token,
 }
 
-/// What goes wrong at an endpoint: a table of independent parts, each of them absent unless named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What goes wrong at an endpoint, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where.
     pub endpoint: Endpoint,
-    /// Answers with this status and no body, whatever was asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// Sends `Retry-After` (RFC 9110 section 10.2.3), in whole seconds, rounded up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<Span>,
+    /// What.
+    pub parts: Parts,
+    /// For which requests; by default for all.
+    pub scope: Scope,
 }
 
 /// Why a fault means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     /// No part of the table is filled in.
-    #[error("the fault changes nothing: name a `status` or a `retry_after`")]
+    #[error("the fault changes nothing: name a part like `status`, `body` or `hang`")]
     Nothing,
+    /// One of the parts leaves nothing for the other to do.
+    #[error("`{0}` and `{1}` contradict each other")]
+    Contradiction(&'static str, &'static str),
+    /// The endpoint has no keys.
+    #[error("`{0}` breaks key sets: it goes with `jwks` only")]
+    JwksOnly(&'static str),
     /// Not a status that ends a response.
     #[error("status `{0}` is not between 200 and 599")]
     Status(u16),
+    /// A status whose responses have no body (RFC 9110 sections 15.3.5 and 15.4.5).
+    #[error("status `{0}` comes without a body, and `{1}` is about the body")]
+    Bodiless(u16, &'static str),
+    /// Not a status that leads elsewhere (RFC 9110 section 15.4).
+    #[error("`redirect` contradicts status `{0}`, which leads nowhere")]
+    NoRedirect(u16),
+    /// `drop` stands alone with a status, which has no body.
+    #[error("`drop` cuts the body, and a `status` alone has none: name a `body`")]
+    NothingToCut,
     /// `Retry-After` has no word for it.
     #[error("`retry_after` cannot be `inf`")]
     RetryAfter,
+    /// No clock can measure it.
+    #[error("`{0}` must be longer than zero and finite")]
+    Length(&'static str),
+    /// Nobody is struck.
+    #[error("`{0}` leaves nobody to strike")]
+    Nobody(&'static str),
+    /// Token requests do not tell who asks.
+    #[error("`replicas` cannot be told apart at the token endpoint")]
+    TokenReplicas,
     /// It would end before it begins, or as it begins.
     #[error("the fault ends before it begins")]
     Empty,
 }
 
+impl FaultError {
+    /// The part of the table that it is about; of two, the second.
+    pub const fn part(self) -> Option<&'static str> {
+        match self {
+            Self::Contradiction(_, part) | Self::Bodiless(_, part) => Some(part),
+            Self::JwksOnly(part) | Self::Length(part) | Self::Nobody(part) => Some(part),
+            Self::Status(_) => Some("status"),
+            Self::RetryAfter => Some("retry_after"),
+            Self::NoRedirect(_) => Some("redirect"),
+            Self::NothingToCut => Some("drop"),
+            Self::TokenReplicas => Some("replicas"),
+            Self::Nothing | Self::Empty => None,
+        }
+    }
+}
+
 impl Fault {
-    /// An endpoint that answers with nothing but a status.
-    pub const fn status(endpoint: Endpoint, status: u16) -> Self {
-        Self { endpoint, status: Some(status), retry_after: None }
+    /// A fault that strikes every request.
+    pub fn new(endpoint: Endpoint, parts: Parts) -> Self {
+        Self { endpoint, parts, scope: Scope::default() }
     }
 
-    /// Checks that the parts mean something.
+    /// An endpoint that answers with nothing but a status.
+    pub fn status(endpoint: Endpoint, status: u16) -> Self {
+        Self::new(endpoint, Parts { status: Some(status), ..Parts::default() })
+    }
+
+    /// Checks that the parts mean something, and mean it together.
     ///
     /// # Errors
     ///
     /// [`FaultError`] says what is wrong.
     pub fn check(&self) -> Result<(), FaultError> {
-        match self.status {
-            Some(status) if !(200..=599).contains(&status) => return Err(FaultError::Status(status)),
-            None if self.retry_after.is_none() => return Err(FaultError::Nothing),
-            _ => {}
-        }
-        if self.retry_after.is_some_and(Span::is_infinite) { Err(FaultError::RetryAfter) } else { Ok(()) }
+        self.parts.check(self.endpoint)?;
+        self.scope.check(self.endpoint)
     }
 }
 
@@ -113,101 +165,56 @@ impl FaultWindow {
     }
 }
 
-/// An answer of the provider, before anyone has sent it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// The status code.
-    pub status: StatusCode,
-    /// The headers, without those that belong to the connection.
-    pub headers: HeaderMap,
-    /// The body, shared with the provider's state.
-    pub body: Bytes,
+/// What the faults in force do to one request, taken together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strike {
+    parts: Parts,
+    /// The fault that a request waits for if it hangs.
+    hung_by: Option<FaultId>,
 }
 
-impl Reply {
-    /// A reply of this media type.
-    pub fn new(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let media_type = HeaderValue::from_static(media_type);
-        Self {
-            status,
-            headers: HeaderMap::from_iter([(header::CONTENT_TYPE, media_type)]),
-            body: body.into(),
+impl Strike {
+    /// Lays the faults that strike a request over each other: where several name the same part, the last one
+    /// holds. What is drawn follows from the seed, the fault and the request's number.
+    pub fn of<'f>(
+        seed: u64,
+        in_force: impl IntoIterator<Item = &'f (FaultId, Fault)>,
+        request: RequestFacts,
+    ) -> Self {
+        let mut strike = Self::default();
+        for (id, fault) in in_force {
+            if fault.endpoint == request.endpoint && fault.scope.holds(seed, *id, request) {
+                strike.parts.lay_over(&fault.parts);
+                strike.hung_by = if fault.parts.hang { Some(*id) } else { strike.hung_by };
+            }
         }
+        strike
     }
 
-    /// A reply that consists of its status.
-    pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+    /// The parts of all faults that strike.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
-}
 
-/// What becomes of a reply under the faults in force. Where several faults name the same part, the last one holds.
-pub fn bend(endpoint: Endpoint, faults: &[Fault], reply: Reply) -> Reply {
-    faults.iter().filter(|fault| fault.endpoint == endpoint).fold(reply, |reply, fault| fault.bend(reply))
-}
-
-impl Fault {
-    fn bend(&self, mut reply: Reply) -> Reply {
-        if let Some(status) = self.status.and_then(|code| StatusCode::from_u16(code).ok()) {
-            reply = Reply::empty(status);
-        }
-        if let Some(span) = self.retry_after {
-            let seconds = span.as_nanos().div_ceil(1_000_000_000);
-            reply.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        reply
+    /// What becomes of a reply.
+    pub fn bend(&self, reply: Reply) -> Answer {
+        let after = self.parts.delay.unwrap_or_default();
+        let ending = match self.hung_by {
+            Some(fault) if self.parts.hang => Ending::Hang(fault),
+            _ if self.parts.reset => Ending::Reset,
+            _ => {
+                let reply = self.parts.bend(reply);
+                let at = reply.body.len() / 2;
+                if self.parts.drop && !reply.body.is_empty() {
+                    Ending::Cut { reply, at }
+                } else {
+                    Ending::Reply(reply)
+                }
+            }
+        };
+        Answer { after, ending }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn healthy() -> Reply {
-        Reply::new(StatusCode::OK, "text/plain", "fine")
-    }
-
-    #[test]
-    fn only_faults_of_the_endpoint_bend_a_reply() {
-        let faults = [Fault::status(Endpoint::Token, 500)];
-        assert_eq!(bend(Endpoint::Jwks, &faults, healthy()), healthy());
-        assert_eq!(
-            bend(Endpoint::Token, &faults, healthy()),
-            Reply::empty(StatusCode::INTERNAL_SERVER_ERROR)
-        );
-    }
-
-    #[test]
-    fn the_last_fault_holds_where_two_name_one_part() {
-        let late =
-            Fault { retry_after: Some(Span::from_millis(1_500)), ..Fault::status(Endpoint::Jwks, 429) };
-        let bent = bend(Endpoint::Jwks, &[Fault::status(Endpoint::Jwks, 503), late], healthy());
-        assert_eq!(bent.status, StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(bent.headers[header::RETRY_AFTER], "2");
-    }
-
-    #[test]
-    fn parts_are_independent() {
-        let retry = Fault { endpoint: Endpoint::Jwks, status: None, retry_after: Some(Span::from_secs(3)) };
-        let bent = bend(Endpoint::Jwks, &[retry], healthy());
-        assert_eq!((bent.status, bent.body), (StatusCode::OK, healthy().body));
-        assert_eq!(bent.headers[header::RETRY_AFTER], "3");
-    }
-
-    #[test]
-    fn a_fault_without_meaning_is_refused() {
-        let fault = Fault::status(Endpoint::Jwks, 503);
-        let table = [
-            (Fault { status: None, ..fault.clone() }, FaultError::Nothing),
-            (Fault { status: Some(101), ..fault.clone() }, FaultError::Status(101)),
-            (Fault { status: Some(600), ..fault.clone() }, FaultError::Status(600)),
-            (Fault { retry_after: Some(Span::INFINITE), ..fault.clone() }, FaultError::RetryAfter),
-        ];
-        for (broken, error) in table {
-            assert_eq!(broken.check(), Err(error));
-        }
-        assert_eq!(fault.check(), Ok(()));
-        let window = FaultWindow { fault, from: Time::ZERO, until: Time::ZERO };
-        assert_eq!(window.check(), Err(FaultError::Empty));
-    }
-}
+mod tests;

@@ -5,7 +5,9 @@ mod guard;
 mod metrics;
 mod token;
 mod well_known;
+mod wire;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,17 +18,17 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::serve::ListenerExt;
-use keyquake_core::Time;
+use keyquake_core::{Span, Time};
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use self::guard::{Guard, GuardError};
 
+use self::wire::{Lines, Wire};
 use crate::clock::Clock;
-use crate::fault::Reply;
+use crate::fault::{FaultId, Reply};
 use crate::idp::Idp;
 
 /// The longest body of a request that is read, in bytes.
@@ -39,12 +41,26 @@ pub struct Provider {
     clock: Clock,
     guard: Guard,
     replanned: Notify,
+    outlook: watch::Sender<Outlook>,
+}
+
+/// What requests that are held wait for.
+#[derive(Debug, Default)]
+struct Outlook {
+    in_force: BTreeSet<FaultId>,
+    closing: bool,
 }
 
 impl Provider {
     /// Gives a provider its clock and its guard.
     pub fn new(idp: Idp, clock: Clock, guard: Guard) -> Self {
-        Self { idp: Mutex::new(idp), clock, guard, replanned: Notify::new() }
+        Self {
+            idp: Mutex::new(idp),
+            clock,
+            guard,
+            replanned: Notify::new(),
+            outlook: watch::Sender::default(),
+        }
     }
 
     /// The clock that the provider follows.
@@ -63,7 +79,40 @@ impl Provider {
         if idp.next_event() != planned {
             self.replanned.notify_one();
         }
+        let in_force = idp.faults_in_force();
+        self.outlook.send_if_modified(|shown| {
+            let changed = shown.in_force != *in_force;
+            if changed {
+                shown.in_force.clone_from(in_force);
+            }
+            changed
+        });
         result
+    }
+
+    /// Waits; `false` if the provider shuts down before the end of it.
+    async fn pause(&self, span: Span) -> bool {
+        if span == Span::ZERO {
+            return true;
+        }
+        let mut outlook = self.outlook.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep_until(self.clock.instant(self.clock.now() + span).into()) => true,
+            _ = outlook.wait_for(|outlook| outlook.closing) => false,
+        }
+    }
+
+    /// Waits for the end of a fault, or for the provider to shut down.
+    async fn outlast(&self, fault: FaultId) {
+        let mut outlook = self.outlook.subscribe();
+        let over = |outlook: &Outlook| outlook.closing || !outlook.in_force.contains(&fault);
+        // The sender is the provider's own, and so outlives the wait.
+        drop(outlook.wait_for(over).await);
+    }
+
+    /// Lets go of requests that are held.
+    fn close(&self) {
+        self.outlook.send_modify(|outlook| outlook.closing = true);
     }
 
     /// Applies events at their moments even if nobody asks, so that logs and metrics are prompt.
@@ -105,7 +154,8 @@ pub fn router(provider: Arc<Provider>) -> Router {
         .with_state(provider)
 }
 
-/// Serves a provider until `shutdown` is ready, and the requests in flight to their end.
+/// Serves a provider until `shutdown` is ready, and the requests in flight to their end, except those that a fault
+/// holds back.
 ///
 /// # Errors
 ///
@@ -115,11 +165,16 @@ pub async fn serve(
     provider: Arc<Provider>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    // Answers are small: waiting to fill a packet would only delay them.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let app = router(Arc::clone(&provider));
+    let app = router(Arc::clone(&provider)).into_make_service_with_connect_info::<Wire>();
+    let closing = {
+        let provider = Arc::clone(&provider);
+        async move {
+            shutdown.await;
+            provider.close();
+        }
+    };
     tokio::select! {
-        outcome = axum::serve(listener, app).with_graceful_shutdown(shutdown) => outcome,
+        outcome = axum::serve(Lines(listener), app).with_graceful_shutdown(closing) => outcome,
         never = provider.keep_time() => match never {},
     }
 }

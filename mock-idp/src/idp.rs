@@ -4,6 +4,8 @@ mod key_set;
 mod log;
 mod standing;
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -15,7 +17,7 @@ pub use self::log::{AppliedEvent, JwksLog, JwksLogEntry, JwksTicket, TokenCounts
 pub use self::standing::Standing;
 
 use self::key_set::KeySet;
-use crate::fault::{Endpoint, Fault, FaultId, FaultWindow, Reply, bend};
+use crate::fault::{Answer, Endpoint, Fault, FaultId, FaultWindow, Parts, Reply, RequestFacts, Strike};
 use crate::grant::{Grant, RefreshSeal, TokenOrder, TokenRefusal};
 use crate::key::{KeyRing, Signer, SigningKey};
 use crate::rotation::{Rotation, Style};
@@ -76,9 +78,9 @@ pub struct JwksRequest<'a> {
 /// The answer to such a request, and its place in the log.
 #[derive(Debug)]
 pub struct JwksAnswer {
-    /// What to send.
-    pub reply: Reply,
-    /// What to hand to [`Idp::jwks_answered`] once it is sent.
+    /// What to do.
+    pub answer: Answer,
+    /// What to hand to [`Idp::jwks_answered`] once it is sent, if it is.
     pub ticket: JwksTicket,
 }
 
@@ -100,7 +102,9 @@ pub struct Idp {
     applied: usize,
     standing: Standing,
     key_set: KeySet,
-    faults: Arc<[Fault]>,
+    faults: Vec<(FaultId, Fault)>,
+    /// How many requests each endpoint has had.
+    requests: BTreeMap<Endpoint, u64>,
     event_log: Vec<AppliedEvent>,
     jwks_log: JwksLog,
     token_counts: TokenCounts,
@@ -131,7 +135,8 @@ impl Idp {
             now: start,
             applied: 0,
             key_set: KeySet::default(),
-            faults: Arc::default(),
+            faults: Vec::new(),
+            requests: BTreeMap::new(),
             event_log: Vec::new(),
             jwks_log: JwksLog::default(),
             token_counts: TokenCounts::default(),
@@ -204,26 +209,44 @@ impl Idp {
         &self.standing
     }
 
-    /// The faults in force now, for [`bend`].
-    pub fn faults(&mut self, now: Time) -> Arc<[Fault]> {
+    /// What the faults in force do to a request that arrives now.
+    pub fn strike(&mut self, now: Time, endpoint: Endpoint, instance: Option<u32>) -> Strike {
         self.advance(now);
-        Arc::clone(&self.faults)
+        let count = self.requests.entry(endpoint).or_default();
+        let request = RequestFacts { endpoint, instance, number: *count };
+        *count += 1;
+        Strike::of(self.settings.seed, &self.faults, request)
+    }
+
+    /// The faults in force when it was last looked.
+    pub(crate) fn faults_in_force(&self) -> &BTreeSet<FaultId> {
+        self.standing.faults()
     }
 
     /// Answers a request for the key set and logs it.
     pub fn jwks(&mut self, now: Time, request: JwksRequest<'_>) -> JwksAnswer {
-        self.advance(now);
-        let healthy = self.key_set.reply(self.cache_control.as_ref(), request.if_none_match);
-        let reply = bend(Endpoint::Jwks, &self.faults, healthy);
-        let delivered = reply.status.is_success() || reply.status == StatusCode::NOT_MODIFIED;
-        let ticket = self.jwks_log.open(JwksLogEntry {
-            at: self.now,
-            answered: None,
-            status: reply.status.as_u16(),
-            instance: request.instance,
-            keys: if delivered { self.key_set.keys() } else { Arc::default() },
-        });
-        JwksAnswer { reply, ticket }
+        let strike = self.strike(now, Endpoint::Jwks, request.instance);
+        let parts = strike.parts();
+        let key_set = self.key_set_under(parts);
+        let if_none_match = request.if_none_match.filter(|_| parts.is_conditional());
+        let answer = strike.bend(key_set.reply(self.cache_control.as_ref(), if_none_match));
+        let keys = if parts.delivers_set() { key_set.keys() } else { Arc::default() };
+        let ticket = self.jwks_log.open(self.now, request.instance, answer.status(), keys);
+        JwksAnswer { answer, ticket }
+    }
+
+    /// The key set that is served under these parts of a fault.
+    fn key_set_under(&self, parts: &Parts) -> Cow<'_, KeySet> {
+        if parts.keys.is_none() && parts.stale.is_none() {
+            return Cow::Borrowed(&self.key_set);
+        }
+        let at = self.now - parts.stale.unwrap_or_default();
+        let published = self.timeline.keys().filter(|(_, life)| life.state(at).published);
+        let signers = published.filter_map(|(id, _)| self.keys.get(id));
+        Cow::Owned(match &parts.keys {
+            Some(keys) => KeySet::bent(signers, keys, self.settings.algorithm, self.settings.seed),
+            None => KeySet::of(signers),
+        })
     }
 
     /// Notes when the answer of [`Idp::jwks`] was sent.
@@ -233,8 +256,8 @@ impl Idp {
 
     /// Answers a request for the metadata (OpenID Connect Discovery 1.0 section 3). That of an instance leads to
     /// the instance's own JWKS URL.
-    pub fn discovery(&mut self, now: Time, instance: Option<u32>) -> Reply {
-        self.advance(now);
+    pub fn discovery(&mut self, now: Time, instance: Option<u32>) -> Answer {
+        let strike = self.strike(now, Endpoint::Discovery, instance);
         let base = self.settings.issuer.trim_end_matches('/');
         let jwks_uri = match instance {
             Some(number) => format!("{base}/instances/{number}/.well-known/jwks.json"),
@@ -253,7 +276,7 @@ impl Idp {
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
         });
         let healthy = Reply::new(StatusCode::OK, "application/json", document.to_string());
-        bend(Endpoint::Discovery, &self.faults, healthy)
+        strike.bend(healthy)
     }
 
     /// Prepares the tokens that a grant is good for. Signing them is up to the caller: it takes a thousand times as
@@ -277,8 +300,9 @@ impl Idp {
         })
     }
 
-    /// Counts an answered token request; `grant` is the grant type, or what stands for an unknown one.
-    pub fn token_answered(&mut self, grant: &'static str, status: u16) {
+    /// Counts a token request; `grant` is the grant type, or what stands for an unknown one, and `status` that of the
+    /// answer, if there is to be one.
+    pub fn token_answered(&mut self, grant: &'static str, status: Option<u16>) {
         self.token_counts.count(grant, status);
     }
 
@@ -358,8 +382,9 @@ impl Idp {
     fn settle(&mut self) {
         let published = self.standing.published_keys().filter_map(|id| self.keys.get(id));
         self.key_set = KeySet::of(published);
-        let windows = self.standing.faults().iter().filter_map(|id| self.timeline.fault(*id));
-        self.faults = windows.map(|window| window.fault.clone()).collect();
+        let in_force = self.standing.faults().iter();
+        self.faults =
+            in_force.filter_map(|id| Some((*id, self.timeline.fault(*id)?.fault.clone()))).collect();
     }
 }
 

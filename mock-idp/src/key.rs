@@ -48,10 +48,8 @@ impl SigningKey {
     /// [`KeyError::Generation`] when the library cannot make one.
     pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
         let pair = Pair::generate(algorithm).ok_or(KeyError::Generation(algorithm))?;
-        let mut jwk = pair.required_members();
-        let kid = Kid::from(thumbprint(&jwk).as_str());
-        jwk.extend([("alg", algorithm.name().into()), ("kid", kid.to_string()), ("use", "sig".into())]);
-        let key = Self { kid, pair, jwk };
+        let jwk = jwk(algorithm, pair.required_members());
+        let key = Self { kid: Kid::from(jwk["kid"].as_str()), pair, jwk };
         key.sign(b"warm-up");
         Ok(key)
     }
@@ -134,18 +132,30 @@ impl Pair {
                     ("e", URL_SAFE_NO_PAD.encode(e.big_endian_without_leading_zero())),
                 ])
             }
-            Self::Ec(pair) => {
-                // An uncompressed point: 4, x, y (SEC 1 section 2.3.3).
-                let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-                BTreeMap::from([
-                    ("kty", "EC".into()),
-                    ("crv", "P-256".into()),
-                    ("x", URL_SAFE_NO_PAD.encode(x)),
-                    ("y", URL_SAFE_NO_PAD.encode(y)),
-                ])
-            }
+            Self::Ec(pair) => point_members(pair.public_key().as_ref()),
         }
     }
+}
+
+/// The members that name a P-256 key, from its uncompressed point: 4, x, y (SEC 1 section 2.3.3).
+pub(crate) fn point_members(point: &[u8]) -> BTreeMap<&'static str, String> {
+    let (x, y) = point[1..].split_at(32);
+    BTreeMap::from([
+        ("kty", "EC".into()),
+        ("crv", "P-256".into()),
+        ("x", URL_SAFE_NO_PAD.encode(x)),
+        ("y", URL_SAFE_NO_PAD.encode(y)),
+    ])
+}
+
+/// The public JWK of a key that signs, named by its thumbprint.
+pub(crate) fn jwk(
+    algorithm: Algorithm,
+    mut members: BTreeMap<&'static str, String>,
+) -> BTreeMap<&'static str, String> {
+    let kid = thumbprint(&members);
+    members.extend([("alg", algorithm.name().into()), ("kid", kid), ("use", "sig".into())]);
+    members
 }
 
 /// The thumbprint of RFC 7638 section 3: members in order of their names, without whitespace. A `BTreeMap` of

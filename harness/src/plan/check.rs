@@ -510,7 +510,7 @@ pub(crate) fn fault_title(fault: &Fault) -> String {
         Endpoint::Jwks => "JWKS",
         Endpoint::Token => "token endpoint",
     };
-    match fault.status {
+    match fault.parts.status {
         Some(status) => format!("{endpoint} answers {status}"),
         None => format!("{endpoint} fault"),
     }

@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
+use super::metrics::named;
 use super::{Provider, error_reply, json_reply};
 use crate::clock::Clock;
-use crate::fault::{Fault, FaultId, Reply};
+use crate::fault::{Endpoint, Fault, FaultId, Parts, Replicas, Reply, Scope};
 use crate::idp::Idp;
 use crate::key::SigningKey;
 use crate::rotation::{Rotation, Style};
+use crate::share::Share;
 use crate::timeline::{Event, KeyState};
 
 /// How much longer than a token's lifetime a key stays if nothing else is asked for: the usual clock skew.
@@ -68,13 +70,31 @@ pub(super) async fn rotate(
     Ok(json_reply(StatusCode::OK, &json!({ "key": new.map(|id| id.to_string()) })))
 }
 
-/// A fault that begins now.
+/// A fault that begins now, in the words of a scenario.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FaultBody {
-    fault: Fault,
+    jwks: Option<Parts>,
+    discovery: Option<Parts>,
+    token: Option<Parts>,
+    probability: Option<Share>,
+    replicas: Option<Replicas>,
     /// By default until it is ended.
     r#for: Option<Span>,
+}
+
+impl FaultBody {
+    /// One fault for each endpoint that is named.
+    fn faults(self) -> Vec<Fault> {
+        let scope = Scope { probability: self.probability, replicas: self.replicas };
+        let endpoints = [
+            (Endpoint::Jwks, self.jwks),
+            (Endpoint::Discovery, self.discovery),
+            (Endpoint::Token, self.token),
+        ];
+        let named = endpoints.into_iter().filter_map(|(endpoint, parts)| Some((endpoint, parts?)));
+        named.map(|(endpoint, parts)| Fault { endpoint, parts, scope: scope.clone() }).collect()
+    }
 }
 
 pub(super) async fn start_fault(
@@ -82,11 +102,21 @@ pub(super) async fn start_fault(
     body: Result<Json<FaultBody>, JsonRejection>,
 ) -> Result<Reply, Reply> {
     let Json(body) = body.map_err(|error| error_reply(error.status(), error.body_text()))?;
+    let unprocessable =
+        |error: &dyn ToString| error_reply(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
     let length = body.r#for.unwrap_or(Span::INFINITE);
-    let id = provider
-        .with(|idp, now| idp.start_fault(now, body.fault, length))
-        .map_err(|error| error_reply(StatusCode::UNPROCESSABLE_ENTITY, error))?;
-    Ok(json_reply(StatusCode::CREATED, &json!({ "id": id })))
+    let faults = body.faults();
+    if faults.is_empty() {
+        return Err(unprocessable(&"the fault names no endpoint: `jwks`, `discovery` or `token`"));
+    }
+    for fault in &faults {
+        fault.check().map_err(|error| unprocessable(&error))?;
+    }
+    let ids = provider.with(|idp, now| {
+        faults.into_iter().map(|fault| idp.start_fault(now, fault, length)).collect::<Result<Vec<_>, _>>()
+    });
+    let ids = ids.map_err(|error| unprocessable(&error))?;
+    Ok(json_reply(StatusCode::CREATED, &json!({ "ids": ids })))
 }
 
 pub(super) async fn end_fault(State(provider): State<Arc<Provider>>, Path(id): Path<FaultId>) -> Reply {
@@ -113,7 +143,8 @@ struct StateBody {
     faults: Vec<FaultInForce>,
     events: Vec<EventBody>,
     upcoming: Vec<EventBody>,
-    jwks_requests: BTreeMap<u16, u64>,
+    /// By status.
+    jwks_requests: BTreeMap<String, u64>,
 }
 
 #[derive(Serialize)]
@@ -128,7 +159,18 @@ struct KeyBody {
 struct FaultInForce {
     id: FaultId,
     #[serde(flatten)]
-    fault: Fault,
+    parts: BTreeMap<Endpoint, Parts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<Share>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<Replicas>,
+}
+
+impl FaultInForce {
+    fn of(id: FaultId, fault: &Fault) -> Self {
+        let Fault { endpoint, parts, scope: Scope { probability, replicas } } = fault.clone();
+        Self { id, parts: BTreeMap::from([(endpoint, parts)]), probability, replicas }
+    }
 }
 
 #[derive(Serialize)]
@@ -161,17 +203,19 @@ impl StateBody {
                     Some(KeyBody { key: id.to_string(), kid, state: *state })
                 })
                 .collect(),
-            faults: timeline
-                .faults_at(now)
-                .map(|(id, fault)| FaultInForce { id, fault: fault.clone() })
-                .collect(),
+            faults: timeline.faults_at(now).map(|(id, fault)| FaultInForce::of(id, fault)).collect(),
             events: idp
                 .event_log()
                 .iter()
                 .map(|done| EventBody::of(done.event, done.planned, Some(done.applied)))
                 .collect(),
             upcoming: upcoming.map(|timed| EventBody::of(timed.event, timed.at, None)).collect(),
-            jwks_requests: idp.jwks_log().by_status().clone(),
+            jwks_requests: idp
+                .jwks_log()
+                .by_status()
+                .iter()
+                .map(|(status, count)| (named(*status), *count))
+                .collect(),
         }
     }
 }

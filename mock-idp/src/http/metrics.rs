@@ -20,18 +20,23 @@ pub(super) async fn text(State(provider): State<Arc<Provider>>) -> Reply {
 }
 
 fn page(idp: &Idp, standing: &Standing) -> String {
-    let jwks =
-        idp.jwks_log().by_status().iter().map(|(status, count)| (format!("status=\"{status}\""), *count));
+    let jwks = idp.jwks_log().by_status().iter();
+    let jwks = jwks.map(|(status, count)| (format!("status=\"{}\"", named(*status)), *count));
     let tokens = idp
         .token_counts()
         .iter()
-        .map(|(grant, status, count)| (format!("grant=\"{grant}\",status=\"{status}\""), count));
+        .map(|(grant, status, count)| (format!("grant=\"{grant}\",status=\"{}\"", named(status)), count));
     let mut page = String::new();
     family(&mut page, "jwks_requests_total", "counter", "Requests for the key set.", jwks);
     family(&mut page, "token_requests_total", "counter", "Requests for tokens.", tokens);
     family(&mut page, "keys", "gauge", "Keys by phase.", keys_by_phase(standing));
     family(&mut page, "events_applied_total", "counter", "Events since the start.", events_by_name(idp));
     page
+}
+
+/// The status of an answer, and what stands for it where there is none.
+pub(super) fn named(status: Option<u16>) -> String {
+    status.map_or_else(|| "none".into(), |status| status.to_string())
 }
 
 fn keys_by_phase(standing: &Standing) -> impl Iterator<Item = (String, u64)> {

@@ -17,6 +17,8 @@ use crate::rotation::{Rotation, Style};
 use crate::testing::{decode_part, ring, witness};
 use crate::timeline::Timeline;
 
+mod faults;
+
 const EPOCH: UnixTime = UnixTime(1_700_000_000);
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
@@ -247,9 +249,19 @@ async fn what_means_nothing_is_refused_with_a_reason() {
         ("/admin/rotate", r#"{"style":"sideways"}"#, 422, "unknown variant `sideways`"),
         ("/admin/rotate", r#"{"style":"rekey","led":"1s"}"#, 422, "unknown field `led`"),
         ("/admin/rotate", "{", 400, "EOF"),
-        ("/admin/faults", r#"{"fault":{"endpoint":"jwks"}}"#, 422, "the fault changes nothing"),
-        ("/admin/faults", r#"{"fault":{"endpoint":"jwks","status":99}}"#, 422, "status `99`"),
-        ("/admin/faults", r#"{"fault":{"endpoint":"jwks","status":503},"for":"5"}"#, 422, "needs a unit"),
+        ("/admin/faults", "{}", 422, "the fault names no endpoint"),
+        ("/admin/faults", r#"{"jwks":{}}"#, 422, "the fault changes nothing"),
+        ("/admin/faults", r#"{"jwks":{"status":99}}"#, 422, "status `99`"),
+        ("/admin/faults", r#"{"jwks":{"status":503},"for":"5"}"#, 422, "needs a unit"),
+        ("/admin/faults", r#"{"jwks":{"status":503},"for":"0s"}"#, 422, "ends before it begins"),
+        ("/admin/faults", r#"{"jwks":{"hang":true,"status":503}}"#, 422, "`hang` and `status` contradict"),
+        ("/admin/faults", r#"{"jwks":{"status":503},"probability":"0%"}"#, 422, "leaves nobody"),
+        (
+            "/admin/faults",
+            r#"{"jwks":{"reset":true},"token":{"drop":true},"replicas":[1]}"#,
+            422,
+            "`replicas`",
+        ),
     ];
     for (path, body, status, reason) in table {
         let answer = send(&provider, request(Method::POST, path, JSON, body)).await;
@@ -263,9 +275,9 @@ async fn what_means_nothing_is_refused_with_a_reason() {
 #[tokio::test(start_paused = true)]
 async fn faults_break_one_endpoint_until_they_are_ended() {
     let provider = provider(Vec::new());
-    let body = r#"{"fault":{"endpoint":"jwks","status":503,"retry_after":"90s"}}"#;
+    let body = r#"{"jwks":{"status":503,"retry_after":"90s"}}"#;
     let begun = send(&provider, request(Method::POST, "/admin/faults", JSON, body)).await;
-    assert_eq!((begun.status, begun.json()), (201, json!({ "id": 0 })));
+    assert_eq!((begun.status, begun.json()), (201, json!({ "ids": [0] })));
     let broken = send(&provider, fetch("/.well-known/jwks.json")).await;
     assert_eq!((broken.status, broken.header("retry-after"), broken.body.len()), (503, "90", 0));
     assert!(broken.headers.get("cache-control").is_none());
@@ -278,7 +290,7 @@ async fn faults_break_one_endpoint_until_they_are_ended() {
     advance(Duration::from_millis(1)).await;
     assert_eq!(send(&provider, fetch("/.well-known/jwks.json")).await.status, 200);
 
-    let token = r#"{"fault":{"endpoint":"token","status":500},"for":"2s"}"#;
+    let token = r#"{"token":{"status":500},"for":"2s"}"#;
     send(&provider, request(Method::POST, "/admin/faults", JSON, token)).await;
     assert_eq!(login(&provider, "grant_type=client_credentials&client_id=app").await.status, 500);
     advance(Duration::from_secs(3)).await;
@@ -332,13 +344,15 @@ async fn elsewhere_the_token_opens_what_is_guarded() {
 async fn the_state_shows_keys_faults_and_events() {
     let provider = provider(vec![just_in_time(10)]);
     advance(Duration::from_secs(12)).await;
-    let body = r#"{"fault":{"endpoint":"token","status":500}}"#;
+    let body = r#"{"token":{"status":500},"probability":"100%"}"#;
     send(&provider, request(Method::POST, "/admin/faults", JSON, body)).await;
+    kids(&provider).await;
     let state = send(&provider, fetch("/admin/state")).await.json();
+    assert_eq!(state["jwks_requests"], json!({ "200": 1 }));
     assert_eq!((&state["now_s"], &state["unix"]), (&json!(12.0), &json!(EPOCH.0 + 12)));
     assert_eq!(state["active"], "key-2");
     assert_eq!((&state["keys"][0]["retired"], &state["keys"][1]["active"]), (&json!(true), &json!(true)));
-    assert_eq!(state["faults"], json!([{ "id": 0, "endpoint": "token", "status": 500 }]));
+    assert_eq!(state["faults"], json!([{ "id": 0, "token": { "status": 500 }, "probability": "100%" }]));
     assert_eq!(
         state["events"][1],
         json!({ "at_s": 10.0, "applied_s": 12.0, "event": "activate", "key": "key-2" })

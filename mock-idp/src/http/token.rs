@@ -7,22 +7,25 @@ use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, State};
 use axum::http::header::{CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::Serialize;
 use serde_json::json;
 
 use super::guard::basic_credentials;
+use super::wire::{Unanswered, Wire};
 use super::{Provider, json_reply};
-use crate::fault::{Endpoint, Reply, bend};
+use crate::fault::{Endpoint, Reply};
 use crate::grant::{Grant, Login, TokenRefusal, Tokens};
 
 type FormPairs = Result<Form<Vec<(String, String)>>, FormRejection>;
 
 pub(super) async fn issue(
     State(provider): State<Arc<Provider>>,
+    wire: Wire,
     headers: HeaderMap,
     form: FormPairs,
-) -> Reply {
-    let faults = provider.with(|idp, now| idp.faults(now));
+) -> Result<Response, Unanswered> {
+    let strike = provider.with(|idp, now| idp.strike(now, Endpoint::Token, None));
     let parameters = Parameters::read(form);
     let grant_type = parameters.as_ref().map_or("other", Parameters::grant_type);
     let answer = parameters.and_then(|parameters| parameters.grant(&headers)).and_then(|grant| {
@@ -30,13 +33,12 @@ pub(super) async fn issue(
         // The lock is free while the key is at work.
         Ok(order.sign())
     });
-    let healthy = match answer {
+    let answer = strike.bend(match answer {
         Ok(tokens) => tokens_reply(&tokens),
         Err(error) => error.reply(),
-    };
-    let reply = bend(Endpoint::Token, &faults, healthy);
-    provider.with(|idp, _| idp.token_answered(grant_type, reply.status.as_u16()));
-    reply
+    });
+    provider.with(|idp, _| idp.token_answered(grant_type, answer.status()));
+    wire.carry_out(&provider, answer).await
 }
 
 /// The answer to a good request (RFC 6749 section 5.1, OpenID Connect Core 1.0 section 3.1.3.3).

@@ -4,40 +4,58 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
+use axum::response::Response;
 
 use super::Provider;
-use crate::fault::Reply;
-use crate::idp::JwksRequest;
+use super::wire::{Unanswered, Wire};
+use crate::idp::{JwksAnswer, JwksRequest};
 
-pub(super) async fn metadata(State(provider): State<Arc<Provider>>) -> Reply {
-    provider.with(|idp, now| idp.discovery(now, None))
+pub(super) async fn metadata(
+    State(provider): State<Arc<Provider>>,
+    wire: Wire,
+) -> Result<Response, Unanswered> {
+    let answer = provider.with(|idp, now| idp.discovery(now, None));
+    wire.carry_out(&provider, answer).await
 }
 
 pub(super) async fn instance_metadata(
     State(provider): State<Arc<Provider>>,
     Path(instance): Path<u32>,
-) -> Reply {
-    provider.with(|idp, now| idp.discovery(now, Some(instance)))
+    wire: Wire,
+) -> Result<Response, Unanswered> {
+    let answer = provider.with(|idp, now| idp.discovery(now, Some(instance)));
+    wire.carry_out(&provider, answer).await
 }
 
-pub(super) async fn key_set(State(provider): State<Arc<Provider>>, headers: HeaderMap) -> Reply {
-    answer(&provider, None, &headers)
+pub(super) async fn key_set(
+    State(provider): State<Arc<Provider>>,
+    wire: Wire,
+    headers: HeaderMap,
+) -> Result<Response, Unanswered> {
+    answer(&provider, &wire, None, &headers).await
 }
 
 pub(super) async fn instance_key_set(
     State(provider): State<Arc<Provider>>,
     Path(instance): Path<u32>,
+    wire: Wire,
     headers: HeaderMap,
-) -> Reply {
-    answer(&provider, Some(instance), &headers)
+) -> Result<Response, Unanswered> {
+    answer(&provider, &wire, Some(instance), &headers).await
 }
 
-fn answer(provider: &Provider, instance: Option<u32>, headers: &HeaderMap) -> Reply {
+async fn answer(
+    provider: &Provider,
+    wire: &Wire,
+    instance: Option<u32>,
+    headers: &HeaderMap,
+) -> Result<Response, Unanswered> {
     let if_none_match = known_tags(headers);
     let request = JwksRequest { instance, if_none_match: if_none_match.as_deref() };
-    let answer = provider.with(|idp, now| idp.jwks(now, request));
-    provider.with(|idp, now| idp.jwks_answered(answer.ticket, now));
-    answer.reply
+    let JwksAnswer { answer, ticket } = provider.with(|idp, now| idp.jwks(now, request));
+    let response = wire.carry_out(provider, answer).await?;
+    provider.with(|idp, now| idp.jwks_answered(ticket, now));
+    Ok(response)
 }
 
 /// All `If-None-Match` lines as one list (RFC 9110 section 5.3).

@@ -8,13 +8,15 @@ use axum::body::Bytes;
 use axum::http::{HeaderValue, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keyquake_core::Algorithm;
+use serde::Serialize;
 
-use crate::fault::Reply;
+use crate::fault::{Keys, Reply};
 use crate::key::Signer;
 use crate::timeline::KeyId;
 
 /// A key set as it is sent, and its name for conditional requests.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct KeySet {
     keys: Arc<[KeyId]>,
     body: Bytes,
@@ -26,13 +28,29 @@ impl KeySet {
     pub(super) fn of<'a>(signers: impl Iterator<Item = &'a Signer>) -> Self {
         let (ids, keys): (Vec<_>, Vec<_>) =
             signers.map(|signer| (signer.id, signer.key.public_jwk())).unzip();
+        Self::new(ids, &keys)
+    }
+
+    /// What these faulty keys make of that set.
+    pub(super) fn bent<'a>(
+        signers: impl Iterator<Item = &'a Signer>,
+        faulty: &Keys,
+        algorithm: Algorithm,
+        seed: u64,
+    ) -> Self {
+        let (ids, own): (Vec<_>, Vec<_>) =
+            signers.map(|signer| (signer.id, signer.key.public_jwk().clone())).unzip();
+        Self::new(if faulty.has_own() { ids } else { Vec::new() }, &faulty.bend(own, algorithm, seed))
+    }
+
+    fn new(ids: Vec<KeyId>, keys: &[impl Serialize]) -> Self {
         // Maps of texts are always JSON.
         let body = serde_json::to_vec(&BTreeMap::from([("keys", keys)])).unwrap_or_default();
         let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest(&SHA256, &body).as_ref()[..16]));
         Self { keys: ids.into(), body: body.into(), etag }
     }
 
-    /// Which keys are in it.
+    /// Which of the provider's keys are in it.
     pub(super) fn keys(&self) -> Arc<[KeyId]> {
         Arc::clone(&self.keys)
     }

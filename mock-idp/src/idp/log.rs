@@ -23,26 +23,30 @@ pub struct AppliedEvent {
 pub struct JwksLogEntry {
     /// When it arrived.
     pub at: Time,
-    /// When it was answered, if it was.
-    pub answered: Option<Time>,
-    /// The status of the answer.
-    pub status: u16,
     /// The cache that asked, if the URL told.
     pub instance: Option<u32>,
-    /// The keys of the set that was delivered; none if the answer was not a key set.
+    /// When it was answered; `None` while it was not.
+    pub answered: Option<Time>,
+    /// The status that was sent; `None` while none was.
+    pub status: Option<u16>,
+    /// Which of the provider's keys were sent; none if the answer was not a whole key set.
     pub keys: Arc<[KeyId]>,
 }
 
-/// The place of a request in the log.
+/// The place of a request in the log, and what is to be noted there once it is answered.
 #[derive(Debug)]
-pub struct JwksTicket(Option<usize>);
+pub struct JwksTicket {
+    entry: Option<usize>,
+    status: Option<u16>,
+    keys: Arc<[KeyId]>,
+}
 
 /// The requests for the key set: the first [`JwksLog::MAX_ENTRIES`] one by one, all of them by number.
 #[derive(Debug, Default)]
 pub struct JwksLog {
     entries: Vec<JwksLogEntry>,
     dropped: u64,
-    by_status: BTreeMap<u16, u64>,
+    by_status: BTreeMap<Option<u16>, u64>,
 }
 
 impl JwksLog {
@@ -59,39 +63,53 @@ impl JwksLog {
         self.dropped
     }
 
-    /// The number of all requests by the status of their answer.
-    pub fn by_status(&self) -> &BTreeMap<u16, u64> {
+    /// The number of all requests by the status of their answer; `None` for those without one, or without one yet.
+    pub fn by_status(&self) -> &BTreeMap<Option<u16>, u64> {
         &self.by_status
     }
 
-    pub(super) fn open(&mut self, entry: JwksLogEntry) -> JwksTicket {
-        *self.by_status.entry(entry.status).or_default() += 1;
+    /// Notes a request, and returns where its answer is to be noted.
+    pub(super) fn open(
+        &mut self,
+        at: Time,
+        instance: Option<u32>,
+        status: Option<u16>,
+        keys: Arc<[KeyId]>,
+    ) -> JwksTicket {
+        *self.by_status.entry(None).or_default() += 1;
         if self.entries.len() >= Self::MAX_ENTRIES {
             self.dropped += 1;
-            return JwksTicket(None);
+            return JwksTicket { entry: None, status, keys };
         }
-        self.entries.push(entry);
-        JwksTicket(Some(self.entries.len() - 1))
+        let entry = Some(self.entries.len());
+        self.entries.push(JwksLogEntry { at, instance, answered: None, status: None, keys: Arc::default() });
+        JwksTicket { entry, status, keys }
     }
 
     pub(super) fn close(&mut self, ticket: JwksTicket, answered: Time) {
-        if let Some(entry) = ticket.0.and_then(|index| self.entries.get_mut(index)) {
-            entry.answered = Some(answered);
+        let waiting = self.by_status.entry(None).or_default();
+        *waiting -= 1;
+        if *waiting == 0 {
+            self.by_status.remove(&None);
+        }
+        *self.by_status.entry(ticket.status).or_default() += 1;
+        if let Some(entry) = ticket.entry.and_then(|index| self.entries.get_mut(index)) {
+            (entry.answered, entry.status, entry.keys) = (Some(answered), ticket.status, ticket.keys);
         }
     }
 }
 
-/// The number of token requests by grant type and status.
+/// The number of token requests by grant type and status; requests that are never answered have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenCounts(BTreeMap<(&'static str, u16), u64>);
+pub struct TokenCounts(BTreeMap<(&'static str, Option<u16>), u64>);
 
 impl TokenCounts {
     /// Each pair of grant type and status that has occurred, and how often.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u16, u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Option<u16>, u64)> {
         self.0.iter().map(|((grant, status), count)| (*grant, *status, *count))
     }
 
-    pub(super) fn count(&mut self, grant: &'static str, status: u16) {
+    pub(super) fn count(&mut self, grant: &'static str, status: Option<u16>) {
         *self.0.entry((grant, status)).or_default() += 1;
     }
 }
@@ -102,21 +120,29 @@ mod tests {
 
     #[test]
     fn a_full_log_counts_on() {
-        let entry = JwksLogEntry {
-            at: Time::ZERO,
-            answered: None,
-            status: 200,
-            instance: None,
-            keys: Arc::default(),
-        };
         let mut log = JwksLog::default();
-        for _ in 0..JwksLog::MAX_ENTRIES {
-            log.open(entry.clone());
+        for _ in 0..=JwksLog::MAX_ENTRIES {
+            let ticket = log.open(Time::ZERO, None, Some(200), Arc::default());
+            log.close(ticket, Time::ZERO);
         }
-        let ticket = log.open(entry);
-        log.close(ticket, Time::ZERO);
         assert_eq!((log.entries().len(), log.dropped()), (JwksLog::MAX_ENTRIES, 1));
-        assert_eq!(log.by_status()[&200], JwksLog::MAX_ENTRIES as u64 + 1);
-        assert!(log.entries().iter().all(|entry| entry.answered.is_none()));
+        assert_eq!(log.by_status(), &BTreeMap::from([(Some(200), JwksLog::MAX_ENTRIES as u64 + 1)]));
+    }
+
+    #[test]
+    fn what_was_sent_is_noted_once_it_is_sent() {
+        let mut log = JwksLog::default();
+        let keys: Arc<[KeyId]> = [KeyId::FIRST].into();
+        let answered = log.open(Time::ZERO, None, Some(200), Arc::clone(&keys));
+        log.open(Time::ZERO, Some(3), Some(503), Arc::clone(&keys));
+        assert_eq!(log.by_status(), &BTreeMap::from([(None, 2)]));
+        log.close(answered, Time::NEVER);
+        assert_eq!(log.by_status(), &BTreeMap::from([(None, 1), (Some(200), 1)]));
+        let noted = |index: usize| {
+            let JwksLogEntry { answered, status, keys, .. } = log.entries()[index].clone();
+            (answered, status, keys.to_vec())
+        };
+        assert_eq!(noted(0), (Some(Time::NEVER), Some(200), keys.to_vec()));
+        assert_eq!(noted(1), (None, None, Vec::new()));
     }
 }
