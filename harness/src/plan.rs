@@ -1,9 +1,10 @@
 //! The plan: a scenario whose parts were checked against each other. Only a plan is run.
 
 mod check;
+mod faults;
 mod streams;
 
-pub(crate) use self::check::fault_title;
+pub(crate) use self::faults::fault_title;
 
 use keyquake_core::{Algorithm, Policy, Span, Time};
 use keyquake_idp::Timeline;

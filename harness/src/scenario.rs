@@ -2,6 +2,7 @@
 //!
 //! No type here is internally tagged, untagged or flattened: those lose the line of an error.
 
+mod fault;
 mod source;
 mod token_source;
 pub(crate) mod units;
@@ -12,6 +13,7 @@ use keyquake_core::{Algorithm, Policy, Span};
 use keyquake_idp::Style;
 use serde::Deserialize;
 
+pub(crate) use self::fault::Fault;
 pub(crate) use self::source::{Source, nearest};
 pub(crate) use self::token_source::TokenSource;
 use self::units::{Rate, Share, SignedSpan};
@@ -128,23 +130,6 @@ pub(crate) struct Restart {
     /// One replica after the other, evenly over this time; all at once when left out.
     #[serde(default)]
     pub(crate) rolling: Span,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fault {
-    pub(crate) from: Span,
-    #[serde(rename = "for")]
-    pub(crate) lasting: Span,
-    pub(crate) jwks: Option<FaultParts>,
-    pub(crate) discovery: Option<FaultParts>,
-    pub(crate) token: Option<FaultParts>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct FaultParts {
-    pub(crate) status: u16,
 }
 
 #[derive(Debug, Deserialize)]

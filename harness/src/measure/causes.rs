@@ -81,7 +81,7 @@ impl<'r> Causes<'r> {
         if last.answered.is_none_or(|answered| answered > denial.ended) {
             return Cause::FetchInFlight;
         }
-        if last.status != 200 {
+        if last.status != Some(200) {
             return Cause::JwksUnavailable;
         }
         if last.keys.contains(&key) { Cause::RefusedThoughDelivered } else { Cause::NotRefreshed }
@@ -108,7 +108,7 @@ mod tests {
         JwksLogEntry {
             at: at(asked),
             answered: answered.map(at),
-            status,
+            status: Some(status),
             instance: Some(0),
             keys: keys.iter().map(|key| key.parse().unwrap()).collect(),
         }

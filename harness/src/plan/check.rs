@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use keyquake_core::{Policy, Span, Time};
-use keyquake_idp::{Endpoint, Fault, FaultWindow, Rotation, Style, Timeline};
+use keyquake_idp::{Endpoint, FaultWindow, Rotation, Style, Timeline};
 use keyquake_reports::record::{Comparison, Gate, Metric, Unit};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
+use super::faults::{self, fault_title};
 use super::{Checked, Disturbance, Plan, Runbook, Stream, streams};
 use crate::scenario::units::{Share, SignedSpan};
 use crate::scenario::{self, Action, Cache, Phase, Restart, Scenario, Source, nearest};
@@ -36,7 +37,7 @@ impl Plan {
         check.run()?;
         check.traffic()?;
         check.fleet()?;
-        let (rotations, faults) = (check.rotations()?, check.faults()?);
+        let (rotations, faults) = (check.rotations()?, faults::windows(source, &scenario)?);
         let timeline = check.timeline(&rotations, &faults)?;
         let streams = streams::check(source, &scenario, &timeline)?;
         let runbook = check.runbook()?;
@@ -276,42 +277,6 @@ impl Check<'_> {
         self.scenario.idp.token_lifetime.saturating_add(self.scenario.fleet.policy.leeway)
     }
 
-    fn faults(&self) -> Result<Vec<FaultWindow>, String> {
-        let mut windows = Vec::new();
-        for (i, written) in self.scenario.fault.iter().enumerate() {
-            windows.extend(self.fault(i, written)?);
-        }
-        Ok(windows)
-    }
-
-    fn fault(&self, i: usize, written: &scenario::Fault) -> Result<Vec<FaultWindow>, String> {
-        let path = |field: &str| format!("fault[{i}].{field}");
-        self.require(
-            written.from < self.scenario.duration,
-            &path("from"),
-            "the fault comes after the end of the run",
-        )?;
-        self.require(written.lasting > Span::ZERO, &path("for"), "the fault lasts no time")?;
-        let endpoints = [
-            ("jwks", Endpoint::Jwks, &written.jwks),
-            ("discovery", Endpoint::Discovery, &written.discovery),
-            ("token", Endpoint::Token, &written.token),
-        ];
-        let from = Time::ZERO + written.from;
-        let mut windows = Vec::new();
-        for (field, endpoint, parts) in endpoints {
-            let Some(parts) = parts else { continue };
-            let fault = Fault::status(endpoint, parts.status);
-            fault.check().map_err(|error| {
-                self.source.complain(&format!("fault[{i}].{field}.status"), error.to_string(), None)
-            })?;
-            windows.push(FaultWindow { fault, from, until: from + written.lasting });
-        }
-        let message = "the fault names no endpoint: `jwks`, `discovery` or `token`";
-        self.require(!windows.is_empty(), &format!("fault[{i}]"), message)?;
-        Ok(windows)
-    }
-
     /// When each cache was filled.
     fn caches(&self) -> Result<Vec<Option<Time>>, String> {
         let Scenario { fleet, warmup, seed, .. } = self.scenario;
@@ -501,17 +466,4 @@ fn disturbances(
     let mut all: Vec<_> = rotations.chain(faults).chain(streams.iter().filter_map(streams::flood)).collect();
     all.sort_by_key(|disturbance| disturbance.from);
     all
-}
-
-/// A fault in a few words.
-pub(crate) fn fault_title(fault: &Fault) -> String {
-    let endpoint = match fault.endpoint {
-        Endpoint::Discovery => "discovery",
-        Endpoint::Jwks => "JWKS",
-        Endpoint::Token => "token endpoint",
-    };
-    match fault.parts.status {
-        Some(status) => format!("{endpoint} answers {status}"),
-        None => format!("{endpoint} fault"),
-    }
 }
