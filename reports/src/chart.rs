@@ -6,6 +6,7 @@
 mod axis;
 mod columns;
 mod denied;
+mod exposure;
 pub(crate) mod ink;
 mod latency;
 mod markers;
@@ -52,7 +53,8 @@ pub(crate) struct Chart {
 ///
 /// When plotters cannot draw, which it gives no reason to expect: it draws into memory.
 pub(crate) fn draw_all(cell: &Cell, id: &str) -> io::Result<Vec<Chart>> {
-    let drawn = [denied::draw(cell, id), recovery::draw(cell, id), latency::draw(cell, id)];
+    let drawn =
+        [denied::draw(cell, id), recovery::draw(cell, id), exposure::draw(cell, id), latency::draw(cell, id)];
     let mut charts = Vec::new();
     for chart in drawn {
         charts.extend(chart.map_err(io::Error::other)?);

@@ -5,6 +5,9 @@ use crate::record::Unit;
 /// What follows a number after a blank.
 const UNITS: [&str; 6] = ["%", "d", "h", "min", "ms", "s"];
 
+/// What precedes a number before a blank.
+const COMPARISONS: [&str; 4] = ["<", "<=", ">", ">="];
+
 /// A duration in seconds: `312 ms`, `20.3 s`, `3 min 20 s`, `6 h 5 min`, `2 d 4 h`.
 pub(crate) fn seconds(seconds: f64) -> String {
     let rounded_to = |unit: f64| (seconds / unit).round() * unit;
@@ -17,6 +20,12 @@ pub(crate) fn seconds(seconds: f64) -> String {
         s if s < 172_770.0 => two_units(rounded_to(60.0), (3_600.0, "h"), (60.0, "min")),
         _ => two_units(rounded_to(3_600.0), (86_400.0, "d"), (3_600.0, "h")),
     }
+}
+
+/// A duration whose end was seen, or not: `20.3 s`, `>= 20.3 s`.
+pub(crate) fn lasting(seconds: f64, at_least: bool) -> String {
+    let mark = if at_least { ">= " } else { "" };
+    mark.to_owned() + &self::seconds(seconds)
 }
 
 /// A duration in milliseconds: `0.41 ms`, `12.3 ms`, `450 ms`, `1.2 s`.
@@ -125,7 +134,7 @@ pub(crate) fn markdown(text: &str) -> String {
     escaped
 }
 
-/// Prose in which no line breaks between a number and its unit.
+/// Prose in which no line breaks between a number and its unit, or around a `×`.
 pub(crate) fn unbroken(text: &str) -> String {
     let mut words = text.split(' ').peekable();
     let mut joined = String::with_capacity(text.len());
@@ -134,7 +143,8 @@ pub(crate) fn unbroken(text: &str) -> String {
         let Some(next) = words.peek() else { break };
         let unit = next.trim_end_matches(|character: char| !character.is_alphanumeric() && character != '%');
         let is_quantity = word.ends_with(|last: char| last.is_ascii_digit()) && UNITS.contains(&unit);
-        joined.push(if is_quantity || word == "<" || word == ">" { '\u{a0}' } else { ' ' });
+        let together = is_quantity || COMPARISONS.contains(&word) || word == "×" || *next == "×";
+        joined.push(if together { '\u{a0}' } else { ' ' });
     }
     joined
 }
@@ -257,8 +267,8 @@ mod tests {
         assert_eq!(markdown("time_to_recover <b> | `x` _y_"), "time_to_recover \\<b> \\| \\`x\\` \\_y\\_");
         assert_eq!(shortened("abcdef", 4), "abc…");
         assert_eq!(
-            unbroken("15.5 % and 3 min 20 s, in 2 s."),
-            "15.5\u{a0}% and 3\u{a0}min 20\u{a0}s, in 2\u{a0}s."
+            unbroken("15.5 % and 3 min 20 s, in >= 2 s (7 × 503)."),
+            "15.5\u{a0}% and 3\u{a0}min 20\u{a0}s, in >=\u{a0}2\u{a0}s (7\u{a0}×\u{a0}503)."
         );
     }
 }

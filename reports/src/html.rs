@@ -1,14 +1,13 @@
 //! `report.html`: one file without script or network, to be read by people who were not there.
 
+mod traffic;
+
 use crate::chart::{self, Chart};
 use crate::format;
-use crate::record::{Cell, EventKind, Fidelity, Quantiles, Record, Traffic};
+use crate::record::{Cell, EventKind, Record};
 use crate::story::{self, Figure, Story};
 use crate::summary::{self, CellSummary, Summary};
 use crate::table::{Column, Entry, Table, Tone};
-
-/// More statuses than these in one place are left to `result.json`.
-const STATUSES_MAX: usize = 12;
 
 /// The page. `charts` are those of the first cells, in order.
 pub(crate) fn page(record: &Record, charts: &[Vec<Chart>]) -> String {
@@ -74,15 +73,19 @@ fn section_of_cell(cell: &Cell, told: &CellSummary, charts: &[Chart]) -> String 
     html += &chart("denied");
     html += &what_happened(cell, told);
     html += &chart("recovery");
+    if let Some(exposures) = &told.exposures {
+        html += "<h2>Revocation exposure</h2>\n";
+        html += &exposure(charts.iter().find(|chart| chart.name == "exposure"), exposures);
+    }
     html += "<h2>Orphaned tokens and false accepts</h2>\n";
     html += &tokens(cell);
     html += "<h2>Latency, and how well the generator kept its schedule</h2>\n";
-    html += &schedule(cell);
+    html += &traffic::schedule(cell);
     html += &chart("latency");
-    html += &durations(cell).to_html();
+    html += &traffic::durations(cell).to_html();
     html += "<h2>Traffic and parameters</h2>\n";
-    html += &traffic(cell).to_html();
-    html + &parameters(cell).to_html()
+    html += &traffic::whole_run(cell).to_html();
+    html + &folded("Every parameter", &parameters(cell))
 }
 
 /// A chart in a box that scrolls sideways where it is too wide, also by keyboard; the table that says the same after it.
@@ -90,10 +93,15 @@ fn figure(chart: &Chart) -> String {
     let title = format::xml(&chart.title);
     format!(
         "<figure>\n<figcaption>{title}</figcaption>\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{title}\">\n\
-         {}</div>\n<details><summary>The same as a table</summary>\n{}</details>\n</figure>\n",
+         {}</div>\n{}</figure>\n",
         chart.svg,
-        chart.table.to_html(),
+        folded("The same as a table", &chart.table),
     )
+}
+
+/// A table that opens on demand, and on paper.
+fn folded(summary: &str, table: &Table) -> String {
+    format!("<details><summary>{summary}</summary>\n{}</details>\n", table.to_html())
 }
 
 fn what_happened(cell: &Cell, told: &CellSummary) -> String {
@@ -102,7 +110,8 @@ fn what_happened(cell: &Cell, told: &CellSummary) -> String {
         return html + "<p>Nothing was disturbed: there is no episode to tell of.</p>\n";
     };
     for (story, episode) in told.stories.iter().zip(&cell.episodes) {
-        html += &tell(story, &story::figures(&episode.metrics));
+        let figures = story::figures(&episode.metrics).into_iter();
+        html += &tell(story, figures.chain(story::special_figures(&episode.metrics)));
     }
     if cell.episodes.len() > told.stories.len() {
         html += &format!("<p class=\"quiet\">The table holds all {} episodes.</p>\n", cell.episodes.len());
@@ -110,11 +119,13 @@ fn what_happened(cell: &Cell, told: &CellSummary) -> String {
     if cell.episodes.len() > 1 {
         html += &episodes.to_html();
     }
-    html += &format!("<details><summary>Every event</summary>\n{}</details>\n", events(cell).to_html());
-    html
+    html += &told.causes.as_ref().map_or_else(String::new, Table::to_html);
+    html += &traffic::by_episode(cell).to_html();
+    html += &format!("<h3>The whole run</h3>\n{}", facts(&told.run));
+    html + &folded("Every event", &events(cell))
 }
 
-fn tell(story: &Story, figures: &[Figure]) -> String {
+fn tell(story: &Story, figures: impl Iterator<Item = Figure>) -> String {
     let mut html =
         format!("<h3>{}</h3>\n<dl class=\"figures\">", format::xml(story.title.trim_end_matches('.')));
     for figure in figures {
@@ -125,11 +136,15 @@ fn tell(story: &Story, figures: &[Figure]) -> String {
             format::xml(&figure.value)
         );
     }
-    html += "</dl>\n<ul class=\"facts\">\n";
-    for sentence in &story.sentences {
-        html += &format!("<li>{}</li>\n", format::xml(&format::unbroken(sentence)));
-    }
-    html + "</ul>\n"
+    html + "</dl>\n" + &facts(&story.sentences)
+}
+
+fn facts(sentences: &[String]) -> String {
+    let items: String = sentences
+        .iter()
+        .map(|sentence| format!("<li>{}</li>\n", format::xml(&format::unbroken(sentence))))
+        .collect();
+    format!("<ul class=\"facts\">\n{items}</ul>\n")
 }
 
 fn events(cell: &Cell) -> Table {
@@ -166,6 +181,14 @@ fn kind(kind: EventKind) -> &'static str {
     }
 }
 
+/// The chart, if there is anything to draw, and the table.
+fn exposure(chart: Option<&Chart>, table: &Table) -> String {
+    let explained = "<p>From the revocation to the last token of the revoked key that was accepted. <em>Mixed</em>: tokens of \
+        the new key arrive too and make the service look for it; <em>alone</em>: nothing else goes to the same replicas. \
+        <em>Fresh</em>: a new token each time; <em>repeated</em>: one that the service has seen before.</p>\n";
+    explained.to_owned() + &chart.map_or_else(|| table.to_html(), figure)
+}
+
 fn tokens(cell: &Cell) -> String {
     let orphaned = &cell.metrics.orphaned;
     let mut html = format!(
@@ -194,93 +217,6 @@ fn tokens(cell: &Cell) -> String {
         table.rows.push(vec![Entry::plain(kind.clone()), Entry::toned(format::count(number), tone)]);
     }
     html + &table.to_html()
-}
-
-fn schedule(cell: &Cell) -> String {
-    let Fidelity { lateness_ms, shed, shed_share, lateness_limit_ms, shed_limit } = &cell.metrics.fidelity;
-    let lateness = match lateness_ms {
-        Some(lateness) => format!(
-            "The generator sent 99 % of the requests within {} of their planned moment (an episode is void over {}).",
-            format::milliseconds(lateness.p99),
-            format::milliseconds(*lateness_limit_ms),
-        ),
-        None => "Nothing was late: time was virtual, or nothing was sent.".into(),
-    };
-    let sent = match shed {
-        0 => "It sent every request of the plan".into(),
-        _ => format!(
-            "It could not send {}, {} of the plan",
-            format::counted(*shed, "request"),
-            format::share(*shed_share)
-        ),
-    };
-    format!(
-        "<p>{lateness} {sent} (void over {} unsent). Latency counts from the planned moment, so a generator that falls behind \
-         cannot make a service look fast.</p>\n",
-        format::share(*shed_limit),
-    )
-}
-
-fn durations(cell: &Cell) -> Table {
-    let columns = vec![
-        Column::Left("over the whole run"),
-        Column::Right("p50"),
-        Column::Right("p90"),
-        Column::Right("p99"),
-        Column::Right("p99.9"),
-        Column::Right("max"),
-    ];
-    let mut table = Table::new("Latency and lateness", columns);
-    let metrics = &cell.metrics;
-    let mut add = |name: &str, quantiles: Option<Quantiles>| {
-        if let Some(Quantiles { p50, p90, p99, p999, max }) = quantiles {
-            let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(format::milliseconds);
-            table.row([name.into(), p50, p90, p99, p999, max]);
-        }
-    };
-    add("latency, from the planned moment", metrics.all.latency_ms);
-    add("service time, from sending", metrics.all.service_time_ms);
-    for (stream, traffic) in &metrics.streams {
-        add(&format!("latency of {stream}"), traffic.latency_ms);
-    }
-    add("lateness of the generator", metrics.fidelity.lateness_ms);
-    table
-}
-
-fn traffic(cell: &Cell) -> Table {
-    let columns = vec![
-        Column::Left("stream"),
-        Column::Right("requests"),
-        Column::Right("must pass"),
-        Column::Right("denied"),
-        Column::Right("of these"),
-        Column::Right("raw 401 share"),
-        Column::Left("outcomes"),
-        Column::Left("statuses"),
-    ];
-    let mut table = Table::new("Traffic of the whole run", columns);
-    let streams = cell.metrics.streams.iter().map(|(name, traffic)| (name.as_str(), traffic));
-    for (name, traffic) in [("all", &cell.metrics.all)].into_iter().chain(streams) {
-        let share = |share: Option<f64>| share.map_or_else(|| "–".into(), format::share);
-        let Traffic { requests, must_pass, denied, denied_share, rejected_share, .. } = traffic;
-        let outcomes = traffic
-            .outcomes
-            .iter()
-            .filter(|&(_, &n)| n > 0)
-            .map(|(name, &n)| format!("{} {name}", format::count(n)));
-        let statuses = traffic.statuses.iter().map(|(status, &n)| format!("{} × {status}", format::count(n)));
-        table.row([
-            name.into(),
-            format::count(*requests),
-            format::count(*must_pass),
-            format::count(*denied),
-            share(*denied_share),
-            share(*rejected_share),
-            outcomes.collect::<Vec<_>>().join(", "),
-            statuses.take(STATUSES_MAX).collect::<Vec<_>>().join(", "),
-        ]);
-    }
-    table
 }
 
 fn parameters(cell: &Cell) -> Table {
@@ -321,7 +257,7 @@ fn class(tone: Tone) -> &'static str {
 mod tests {
     use super::*;
     use crate::judge;
-    use crate::record::Event;
+    use crate::record::{Event, Traffic};
     use crate::sample::{self, assert_well_formed};
 
     fn drawn(record: &mut Record) -> (String, Vec<Vec<Chart>>) {
@@ -332,7 +268,14 @@ mod tests {
 
     #[test]
     fn pages_and_charts_are_well_formed() {
-        for mut record in [sample::no_overlap(), sample::overlap(), sample::aborted(), sample::long(1_800)] {
+        for mut record in [
+            sample::no_overlap(),
+            sample::overlap(),
+            sample::revocation(),
+            sample::outage(),
+            sample::aborted(),
+            sample::long(1_800),
+        ] {
             let (page, charts) = drawn(&mut record);
             assert_well_formed(&page);
             charts.iter().flatten().for_each(|chart| assert_well_formed(&chart.svg));
@@ -356,12 +299,14 @@ mod tests {
 
     #[test]
     fn the_order_is_that_of_the_questions() {
-        let (page, _) = drawn(&mut sample::no_overlap());
+        let (page, _) = drawn(&mut sample::outage());
         let order = [
-            "class=\"verdict bad\"",
+            "class=\"verdict ",
             "<caption>Gates</caption>",
             "Denied requests over time",
             "<h2>What happened</h2>",
+            "<caption>Why requests were denied</caption>",
+            "<caption>What each stream saw</caption>",
             "<figcaption>Recovery per instance",
             "<h2>Orphaned tokens and false accepts</h2>",
             "<h2>Latency",

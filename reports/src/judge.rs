@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use crate::format;
 use crate::record::{
     Cell, Comparison, Episode, EpisodeMetrics, Fidelity, Gate, GateResult, GateState, Lasting, Metric,
     Record, Recovering, Recovery, RecoveryState, RunMetrics, Traffic, Verdict,
 };
+use crate::{exposure, format};
 
 /// A sweep may have thousands of reasons; nobody reads more than a few.
 const REASONS_MAX: usize = 12;
@@ -223,12 +223,7 @@ fn of_the_whole_episode(gate: &Gate, metrics: &EpisodeMetrics) -> Option<Known> 
                 .revocation_exposure
                 .iter()
                 .filter(|exposure| ["cohort", "all", &exposure.stream].contains(&gate.of.as_str()));
-            // The longest, and of equals the one whose end was not seen.
-            let longest = tried.max_by(|a, b| {
-                let (a, b) = (a.lasted, b.lasted);
-                a.seconds.total_cmp(&b.seconds).then(a.at_least.cmp(&b.at_least))
-            });
-            Some(longest.map_or(Known::Nothing, |exposure| of_lasting(exposure.lasted)))
+            Some(exposure::longest(tried).map_or(Known::Nothing, of_lasting))
         }
         Metric::OutageSurvival => Some(metrics.outage_survival.map_or(Known::Nothing, of_lasting)),
         Metric::JwksAmplification => Some(metrics.jwks_amplification.map_or(Known::Nothing, Known::Value)),
@@ -427,7 +422,10 @@ mod tests {
 
     #[test]
     fn every_metric_has_a_value_when_there_is_data() {
-        let cell = cell(&[recovered(20.0)]);
+        let mut cell = sample::outage().cells.remove(0);
+        let mut revocation = sample::revocation().cells.remove(0);
+        cell.episodes[0].metrics.revocation_exposure =
+            std::mem::take(&mut revocation.episodes[0].metrics.revocation_exposure);
         for metric in Metric::ALL {
             assert!(evaluate(&gate(metric, AtMost, 0.0), &cell).value.is_some(), "{metric:?}");
         }

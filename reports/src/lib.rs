@@ -3,7 +3,9 @@
 //! This crate depends on no sibling: it sees only `Record`s, so an old run can be drawn again and two runs can be
 //! compared. The way of a record: [`judge()`] it, [`Record::save`] it, and only then [`write()`] what people look at.
 
+mod causes;
 mod chart;
+mod exposure;
 mod files;
 mod format;
 mod html;

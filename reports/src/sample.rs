@@ -22,6 +22,70 @@ pub(crate) fn overlap() -> Record {
     record("overlap", "Does anybody notice a rotation whose keys overlap?", calm_cell(60))
 }
 
+/// A key revoked at 0 s, whose tokens four streams go on trying.
+pub(crate) fn revocation() -> Record {
+    let mut cell = calm_cell(60);
+    let event = |kind, key: &str| Event {
+        kind,
+        key: Some(key.into()),
+        detail: None,
+        planned_s: 0.0,
+        actual_s: Some(0.000_2),
+    };
+    cell.events = vec![
+        event(EventKind::Publish, "key-2"),
+        event(EventKind::Activate, "key-2"),
+        event(EventKind::Remove, "key-1"),
+        event(EventKind::Revoke, "key-1"),
+    ];
+    let exposure = |(stream, fresh, alone, seconds, at_least): (&str, bool, bool, f64, bool)| Exposure {
+        stream: stream.into(),
+        key: "key-1".into(),
+        fresh,
+        alone,
+        lasted: Lasting { seconds, at_least },
+    };
+    let episode = &mut cell.episodes[0];
+    episode.title = "revoke rotation to key-2".into();
+    episode.metrics.revocation_exposure = [
+        ("thief", true, false, 0.494, false),
+        ("thief-alone", true, true, 19.6, false),
+        ("thief-alone-repeating", false, true, 40.0, true),
+        ("thief-repeating", false, false, 0.0, false),
+    ]
+    .map(exposure)
+    .into();
+    episode.metrics.streams = BTreeMap::from([("logins".into(), recovering(traffic(400, 0, 0), 0.0))]);
+    episode.metrics.false_accepts.insert("revoked_key".into(), 401);
+    cell.metrics.false_accepts.insert("revoked_key".into(), 401);
+    cell.windows.false_accepts.iter_mut().skip(10).for_each(|accepted| *accepted = 8);
+    cell.gates.push(
+        Gate { of: "thief".into(), ..gate(Metric::RevocationExposure, Comparison::AtMost, 4.0) }.into(),
+    );
+    record("revocation", "How long does a stolen key open doors after it was revoked?", cell)
+}
+
+/// A rotation without overlap while the JWKS endpoint is down, and what every stream saw of it.
+pub(crate) fn outage() -> Record {
+    let mut cell = denied_cell(60);
+    let fault = |kind, planned_s| Event {
+        kind,
+        key: None,
+        detail: Some("JWKS answers 503".into()),
+        planned_s,
+        actual_s: Some(planned_s),
+    };
+    cell.events.insert(0, fault(EventKind::FaultOn, -4.0));
+    cell.events.push(fault(EventKind::FaultOff, 9.0));
+    let metrics = &mut cell.episodes[0].metrics;
+    metrics.outage_survival = Some(Lasting { seconds: 13.0, at_least: true });
+    metrics.causes.insert("JWKS unavailable".into(), 512);
+    metrics.streams = BTreeMap::from([("logins".into(), recovering(traffic(400, 120, 120), 20.1))]);
+    cell.metrics.jwks.statuses.insert(503, 12);
+    cell.metrics.fetches_per_unknown_kid = Some(0.25);
+    record("outage", "What does an outage of the JWKS during a rotation cost?", cell)
+}
+
 /// A run that was stopped before anything happened.
 pub(crate) fn aborted() -> Record {
     let mut cell = calm_cell(0);
@@ -141,16 +205,6 @@ fn recovering(traffic: Traffic, seconds: f64) -> Recovering {
     Recovering { traffic, time_to_recover: recovered(seconds), recovery_lag: recovered(seconds) }
 }
 
-fn exposure() -> Exposure {
-    Exposure {
-        stream: "thief".into(),
-        key: "key-1".into(),
-        fresh: true,
-        alone: false,
-        lasted: Lasting { seconds: 20.3, at_least: false },
-    }
-}
-
 fn denied_cell(len: usize) -> Cell {
     let windows = windows(len, true);
     let denied: u64 =
@@ -191,10 +245,10 @@ fn denied_cell(len: usize) -> Cell {
             orphaned,
             false_accepts: false_accepts(),
             login_storm: storm,
-            revocation_exposure: vec![exposure()],
-            outage_survival: Some(Lasting { seconds: 4.0, at_least: true }),
+            revocation_exposure: Vec::new(),
+            outage_survival: None,
             jwks_amplification: Some(8.2),
-            causes: BTreeMap::from([("not refreshed".into(), 7)]),
+            causes: BTreeMap::from([("not refreshed".into(), 231), ("fetch in flight".into(), 33)]),
             fidelity: fidelity(),
             by_instance: Some(RecoverySpread {
                 p50_s: Some(15.1),
@@ -275,7 +329,7 @@ fn calm_cell(len: usize) -> Cell {
             false_accepts: false_accepts(),
             login_storm: LoginStorm::default(),
             blackout_worst: Some(Lasting { seconds: 20.3, at_least: false }),
-            fetches_per_unknown_kid: Some(0.25),
+            fetches_per_unknown_kid: None,
             fidelity: fidelity(),
         },
         episodes: vec![episode],

@@ -1,13 +1,13 @@
 //! What happened in an episode, in sentences that a newcomer understands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::format;
 use crate::record::{
-    Cell, Episode, EpisodeMetrics, Exposure, Lasting, LoginStorm, Orphaned, Recovering, Recovery,
-    RecoverySpread, RecoveryState,
+    Cell, Episode, EpisodeMetrics, Exposure, JwksVolume, Lasting, LoginStorm, Orphaned, Recovering, Recovery,
+    RecoverySpread, RecoveryState, Unit,
 };
 use crate::table::Tone;
+use crate::{exposure, format};
 
 /// More episodes than this are left to the table.
 const STORIES_MAX: usize = 20;
@@ -56,8 +56,47 @@ pub(crate) fn figures(metrics: &EpisodeMetrics) -> [Figure; 6] {
     ]
 }
 
+/// The numbers that an episode has only if something was done to it, in the order of the reports.
+pub(crate) fn special_figures(metrics: &EpisodeMetrics) -> Vec<Figure> {
+    let bad_if = |bad: bool| if bad { Tone::Bad } else { Tone::Plain };
+    let lasting = |lasting: Lasting| format::lasting(lasting.seconds, lasting.at_least);
+    let survived = metrics.outage_survival.map(|survival| Figure {
+        name: "outage survived",
+        value: lasting(survival),
+        tone: bad_if(!survival.at_least),
+    });
+    let exposed = exposure::longest(&metrics.revocation_exposure).map(|longest| Figure {
+        name: "revoked key accepted",
+        value: lasting(longest),
+        tone: bad_if(longest.seconds > 0.0),
+    });
+    survived.into_iter().chain(exposed).collect()
+}
+
+/// What is to be said of the whole run, beside its episodes.
+pub(crate) fn of_run(cell: &Cell) -> Vec<String> {
+    let metrics = &cell.metrics;
+    let mut sentences = Vec::new();
+    // With one episode its own time to recover says it.
+    if let Some(Lasting { seconds, at_least }) = metrics.blackout_worst.filter(|_| cell.episodes.len() > 1) {
+        let lasted = format::lasting(seconds, at_least);
+        sentences
+            .push(format!("The longest blackout after a rotation, over all ages of the caches: {lasted}."));
+    }
+    let statuses =
+        metrics.jwks.statuses.iter().map(|(status, &n)| format!("{} × {status}", format::count(n)));
+    let statuses = statuses.collect::<Vec<_>>().join(", ");
+    let by_status = if metrics.jwks.statuses.len() > 1 { format!(" ({statuses})") } else { String::new() };
+    sentences.push(format!("In all the IdP answered {}{by_status}.", volume(&metrics.jwks)));
+    if let Some(fetches) = metrics.fetches_per_unknown_kid {
+        let fetches = format::quantity(Unit::Ratio, fetches);
+        sentences.push(format!("Each token with an unknown kid caused {fetches} JWKS requests on average."));
+    }
+    sentences
+}
+
 /// A recovery in the width of a table's column.
-fn recovery(recovery: &Recovery) -> (String, Tone) {
+pub(crate) fn recovery(recovery: &Recovery) -> (String, Tone) {
     match (recovery.state, recovery.seconds) {
         (RecoveryState::Recovered, Some(seconds)) => (format::seconds(seconds), Tone::Plain),
         (RecoveryState::NotRecovered, Some(seconds)) => {
@@ -71,7 +110,7 @@ fn recovery(recovery: &Recovery) -> (String, Tone) {
 /// The kinds of tokens that were accepted and must not be, with their number; empty when there are none.
 pub(crate) fn false_accepts(by_kind: &BTreeMap<String, u64>) -> String {
     let kinds = by_kind.iter().filter(|&(_, &number)| number > 0);
-    kinds.map(|(kind, &number)| format!("{} {kind}", format::count(number))).collect::<Vec<_>>().join(", ")
+    kinds.map(|(kind, &number)| format!("{kind} ({})", times(number))).collect::<Vec<_>>().join(", ")
 }
 
 impl Story {
@@ -82,16 +121,9 @@ impl Story {
         let mut sentences = of_cohort(&episode.cohort, &metrics.cohort);
         sentences.extend(of_all(metrics));
         sentences.extend(metrics.by_instance.as_ref().and_then(of_instances));
-        let (jwks, peak) = (metrics.jwks.jwks_requests, metrics.jwks.jwks_peak_per_second);
-        let peak = if jwks > 1 {
-            format!(", at most {} within one second", format::count(peak))
-        } else {
-            String::new()
-        };
-        sentences.push(format!("The IdP answered {}{peak}.", format::counted(jwks, "JWKS request")));
-        sentences.extend(of_causes(&metrics.causes));
+        sentences.push(of_jwks(metrics));
         sentences.extend(metrics.outage_survival.map(of_survival));
-        sentences.extend(metrics.revocation_exposure.iter().map(of_exposure));
+        sentences.extend(of_exposures(&metrics.revocation_exposure));
         sentences.extend(of_orphaned(&metrics.orphaned));
         sentences.extend(of_false_accepts(&metrics.false_accepts));
         sentences.extend(of_storm(&metrics.login_storm));
@@ -186,7 +218,7 @@ fn of_instances(spread: &RecoverySpread) -> Option<String> {
     let instances = format::counted(known, "instance");
     let missing = format::count(spread.not_recovered);
     match (spread.p50_s.map(format::seconds), spread.max_s.map(format::seconds)) {
-        _ if spread.max_s == Some(0.0) => None,
+        _ if spread.max_s == Some(0.0) => Some(format!("Each of {instances} passed from the first moment.")),
         (Some(median), Some(max)) => {
             Some(format!("Of {instances} half had recovered after {median}, the slowest after {max}."))
         }
@@ -197,13 +229,24 @@ fn of_instances(spread: &RecoverySpread) -> Option<String> {
     }
 }
 
-fn of_causes(causes: &BTreeMap<String, u64>) -> Option<String> {
-    let mut causes: Vec<(&str, u64)> =
-        causes.iter().map(|(cause, number)| (cause.as_str(), *number)).collect();
-    causes.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
-    let counted: Vec<String> =
-        causes.iter().map(|(cause, number)| format!("{cause} ({})", format::count(*number))).collect();
-    (!counted.is_empty()).then(|| format!("Why requests were denied: {}.", counted.join(", ")))
+fn of_jwks(metrics: &EpisodeMetrics) -> String {
+    let volume = volume(&metrics.jwks);
+    let beyond = metrics.jwks_amplification.map(f64::round).map_or_else(String::new, |more| match more {
+        1.0.. => {
+            format!("; {} of them are beyond what the undisturbed fleet asks for", format::count(more as u64))
+        }
+        _ => "; no more than the undisturbed fleet asks for".into(),
+    });
+    format!("The IdP answered {volume}{beyond}.")
+}
+
+/// `141 JWKS requests, at most 12 within one second`.
+fn volume(jwks: &JwksVolume) -> String {
+    let peak = match jwks.jwks_requests {
+        0 | 1 => String::new(),
+        _ => format!(", at most {} within one second", format::count(jwks.jwks_peak_per_second)),
+    };
+    format::counted(jwks.jwks_requests, "JWKS request") + &peak
 }
 
 fn of_survival(survival: Lasting) -> String {
@@ -215,17 +258,27 @@ fn of_survival(survival: Lasting) -> String {
     }
 }
 
-fn of_exposure(exposure: &Exposure) -> String {
-    let Exposure { stream, key, fresh, alone, lasted } = exposure;
-    let tokens = if *fresh { "a new token each time" } else { "one token again and again" };
-    let company = if *alone { "where nothing else went" } else { "amid other traffic" };
-    let seconds = format::seconds(lasted.seconds);
-    let verdict = match lasted {
-        Lasting { at_least: true, .. } => format!("was still accepted at the end, {seconds} later"),
-        Lasting { seconds: 0.0, .. } => "was refused from the first moment".to_owned(),
-        _ => format!("was accepted for {seconds}"),
-    };
-    format!("The revoked {key}, tried by {stream} with {tokens} {company}, {verdict}.")
+/// One sentence for each key: the table of exposures has the streams.
+fn of_exposures(exposures: &[Exposure]) -> Vec<String> {
+    let keys: BTreeSet<&str> = exposures.iter().map(|exposure| exposure.key.as_str()).collect();
+    keys.into_iter()
+        .map(|key| {
+            let passed = |alone: bool, company: &str| {
+                let tried =
+                    exposures.iter().filter(|exposure| exposure.key == key && exposure.alone == alone);
+                let lasted = exposure::longest(tried)?;
+                let seconds = format::seconds(lasted.seconds);
+                Some(match lasted {
+                    Lasting { at_least: true, .. } => format!("to the very end, {seconds} later, {company}"),
+                    Lasting { seconds: 0.0, .. } => format!("not once {company}"),
+                    Lasting { .. } => format!("for up to {seconds} {company}"),
+                })
+            };
+            let passed = [passed(false, "amid other traffic"), passed(true, "where nothing else went")];
+            let passed = passed.into_iter().flatten().collect::<Vec<_>>();
+            format!("Tokens of the revoked {key} were accepted {}.", passed.join(", and "))
+        })
+        .collect()
 }
 
 fn of_orphaned(orphaned: &Orphaned) -> Option<String> {

@@ -1,9 +1,9 @@
 //! A record in sentences and tables: the one place that words it, for the terminal, `summary.md` and the page alike.
 
-use crate::format;
-use crate::record::{Cell, Engine, GateResult, GateState, Record, Verdict};
+use crate::record::{Cell, Engine, GateResult, GateState, Metric, Record, Verdict};
 use crate::story::{self, Story};
 use crate::table::{Column, Entry, Table, Tone};
+use crate::{causes, exposure, format};
 
 /// More cells than this are left to `result.json`.
 pub(crate) const CELLS_MAX: usize = 50;
@@ -33,6 +33,12 @@ pub(crate) struct CellSummary {
     /// `None` when nothing was disturbed.
     pub(crate) episodes: Option<Table>,
     pub(crate) stories: Vec<Story>,
+    /// Why requests were denied; `None` when none was.
+    pub(crate) causes: Option<Table>,
+    /// `None` when no key was revoked.
+    pub(crate) exposures: Option<Table>,
+    /// What is to be said of the whole run.
+    pub(crate) run: Vec<String>,
 }
 
 /// The summary for a terminal, as wide as its longest line; `colour` adds ANSI sequences.
@@ -48,7 +54,7 @@ pub fn terminal(record: &Record, colour: bool) -> String {
         if let Some(heading) = &cell.heading {
             text += &format!("\n{}\n", format::plain(heading));
         }
-        for table in cell.gates.iter().chain(&cell.episodes) {
+        for table in cell.gates.iter().chain(&cell.episodes).chain(&cell.causes).chain(&cell.exposures) {
             text += "\n";
             text += &table.to_text(colour);
         }
@@ -93,6 +99,10 @@ pub(crate) fn markdown(record: &Record) -> String {
                 format::markdown(&story.sentences.join(" "))
             );
         }
+        for table in cell.causes.iter().chain(&cell.exposures) {
+            text += &format!("\n{}", table.to_markdown());
+        }
+        text += &format!("\n**The whole run.** {}\n", format::markdown(&cell.run.join(" ")));
     }
     if summary.cells_left_out > 0 {
         text += &format!(
@@ -187,6 +197,9 @@ impl CellSummary {
             gates: (!cell.gates.is_empty()).then(|| gates(cell)),
             episodes: (!cell.episodes.is_empty()).then(|| episodes(cell)),
             stories: story::tell(cell),
+            causes: causes::table(cell),
+            exposures: exposure::table(cell),
+            run: story::of_run(cell),
         }
     }
 }
@@ -224,7 +237,11 @@ fn gates(cell: &Cell) -> Table {
 fn measured(result: &GateResult) -> String {
     match result.value.map(|value| format::quantity(result.gate.metric.unit(), value)) {
         None => "too little data".into(),
-        Some(value) if result.at_least => format!("> {value}"),
+        Some(value) if result.at_least => {
+            // It was seen to last so long, while a recovery was seen not to have come by then.
+            let recovery = matches!(result.gate.metric, Metric::TimeToRecover | Metric::RecoveryLag);
+            format!("{} {value}", if recovery { ">" } else { ">=" })
+        }
         Some(value) => value,
     }
 }
@@ -262,6 +279,7 @@ mod tests {
     fn the_terminal_shows_what_matters() {
         insta::assert_snapshot!("terminal_no_overlap", terminal(&judged(sample::no_overlap()), false));
         insta::assert_snapshot!("terminal_overlap", terminal(&judged(sample::overlap()), false));
+        insta::assert_snapshot!("terminal_revocation", terminal(&judged(sample::revocation()), false));
         insta::assert_snapshot!("terminal_aborted", terminal(&judged(sample::aborted()), false));
     }
 
@@ -281,6 +299,8 @@ mod tests {
     fn the_markdown_tells_the_story_too() {
         insta::assert_snapshot!("markdown_no_overlap", markdown(&judged(sample::no_overlap())));
         insta::assert_snapshot!("markdown_overlap", markdown(&judged(sample::overlap())));
+        insta::assert_snapshot!("markdown_revocation", markdown(&judged(sample::revocation())));
+        insta::assert_snapshot!("markdown_outage", markdown(&judged(sample::outage())));
         insta::assert_snapshot!("markdown_aborted", markdown(&judged(sample::aborted())));
     }
 

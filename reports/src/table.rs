@@ -28,6 +28,8 @@ pub(crate) enum Column {
 pub(crate) struct Entry {
     text: String,
     tone: Tone,
+    /// A share of one, for a bar behind the text.
+    bar: Option<f64>,
 }
 
 /// How an entry is to be taken, for the faces that have colours; the words alone must say it too.
@@ -140,25 +142,31 @@ impl Column {
 
 impl Entry {
     pub(crate) fn plain(text: String) -> Self {
-        Self { text, tone: Tone::Plain }
+        Self { text, tone: Tone::Plain, bar: None }
     }
 
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self { text: text.into(), tone }
+        Self { text: text.into(), tone, bar: None }
+    }
+
+    /// A share of one; a face that can draws a bar of that length behind it.
+    pub(crate) fn share(share: f64) -> Self {
+        Self { bar: Some(share.clamp(0.0, 1.0)), ..Self::plain(format::share(share)) }
     }
 
     fn to_html(&self, right: bool) -> String {
-        let class = match (right, self.tone) {
-            (false, Tone::Plain) => "",
-            (true, Tone::Plain) => " class=\"n\"",
-            (false, Tone::Good) => " class=\"good\"",
-            (true, Tone::Good) => " class=\"n good\"",
-            (false, Tone::Bad) => " class=\"bad\"",
-            (true, Tone::Bad) => " class=\"n bad\"",
-            (false, Tone::Doubtful) => " class=\"doubtful\"",
-            (true, Tone::Doubtful) => " class=\"n doubtful\"",
+        let tone = match self.tone {
+            Tone::Plain => "",
+            Tone::Good => "good",
+            Tone::Bad => "bad",
+            Tone::Doubtful => "doubtful",
         };
-        format!("<td{class}>{}</td>", format::xml(&self.text))
+        let classes = [if right { "n" } else { "" }, tone, if self.bar.is_some() { "bar" } else { "" }];
+        let classes: Vec<&str> = classes.into_iter().filter(|class| !class.is_empty()).collect();
+        let class =
+            if classes.is_empty() { String::new() } else { format!(" class=\"{}\"", classes.join(" ")) };
+        let style = self.bar.map(|share| format!(" style=\"--share:{share:.4}\"")).unwrap_or_default();
+        format!("<td{class}{style}>{}</td>", format::xml(&self.text))
     }
 }
 
@@ -190,7 +198,9 @@ mod tests {
             table.to_markdown(),
             "| kind | number |\n| :-- | --: |\n| apple | 1,204 |\n| **\\<fig>** | 3 |\n"
         );
+        table.rows.push(vec![Entry::plain("both".into()), Entry::share(0.125)]);
         let html = table.to_html();
+        assert!(html.contains("<td class=\"n bar\" style=\"--share:0.1250\">12.5 %</td>"), "{html}");
         assert!(html.contains("<td class=\"bad\">&lt;fig&gt;</td><td class=\"n\">3</td>"), "{html}");
     }
 

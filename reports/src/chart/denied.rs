@@ -49,6 +49,11 @@ fn orphaned(windows: &Windows, index: usize) -> Option<f64> {
     share(windows.orphaned_rejects[index], windows.requests[index])
 }
 
+/// Tokens that must be refused are in no denominator of denials either.
+fn false_accepts(windows: &Windows, index: usize) -> Option<f64> {
+    share(windows.false_accepts[index], windows.requests[index])
+}
+
 fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -62,8 +67,8 @@ struct Scene {
     kinds: Vec<BandKind>,
     markers: Placement,
     legend: Vec<(Sample, &'static str)>,
-    anything_denied: bool,
     layout: Layout,
+    anything_denied: bool,
 }
 
 /// Where the parts of the chart begin, from the top, in user units.
@@ -97,8 +102,13 @@ impl Scene {
             (0..windows.len()).filter_map(|index| value(windows, index)).fold(0.0, f64::max)
         };
         let denied = greatest(cohort).max(greatest(all));
-        let share = Axis::share(denied.max(greatest(orphaned)));
-        let jwks = Axis::number(greatest(per_second));
+        let drawn = denied.max(greatest(orphaned)).max(greatest(false_accepts));
+        let mut share = Axis::share(drawn);
+        if drawn == 0.0 {
+            // Nothing rises above the ground: the scale is of no use.
+            share.ticks = vec![0.0];
+        }
+        let jwks = Axis::number(greatest(|windows, index| Some(windows.jwks_requests[index] as f64)));
         let bands: Vec<Band> =
             bands(&cell.events, end).into_iter().filter(|band| band.to > start && band.from < end).collect();
         let kinds: Vec<BandKind> =
@@ -107,9 +117,10 @@ impl Scene {
         let on_axis = markers_of(cell, apart).into_iter().filter(|marker| (start..=end).contains(&marker.at));
         let markers =
             markers::place(&on_axis.map(|marker| (x_px(&time, marker.at), marker)).collect::<Vec<_>>());
-        let layout = Layout::new(markers.rows, kinds.len(), markers.key.len());
+        let plot = if drawn > 0.0 { PLOT } else { PLOT_CALM };
+        let layout = Layout::new(markers.rows, kinds.len(), plot, markers.key.len());
         let legend = legend(windows);
-        Self { time, share, jwks, bands, kinds, markers, legend, anything_denied: denied > 0.0, layout }
+        Self { time, share, jwks, bands, kinds, markers, legend, layout, anything_denied: denied > 0.0 }
     }
 
     fn draw(&self, area: &Area<'_>, windows: &Windows) -> Result<(), Error> {
@@ -119,6 +130,8 @@ impl Scene {
         self.draw_shares(area, windows)?;
         self.draw_jwks(area, windows)?;
         self.draw_markers(area)?;
+        self.draw_calm(area)?;
+        self.draw_jwks_caption(area, windows.width_s)?;
         self.draw_key(area)
     }
 
@@ -185,33 +198,45 @@ impl Scene {
                 plot.draw_series(AreaSeries::new(rejects, 0.0, Ink::Denied.rgb().mix(0.18)))?;
             }
         }
+        let orphaned = |index| orphaned(windows, index).filter(|_| any(&windows.orphaned_rejects));
+        let false_accepts = |index| false_accepts(windows, index).filter(|_| any(&windows.false_accepts));
+        // Often all traffic fares as the cohort does: its thin dashes lie on the cohort's broad line, and both are seen.
         for (pieces, ink, width) in [
-            (
-                line(windows, |index| orphaned(windows, index).filter(|_| any(&windows.orphaned_rejects))),
-                Ink::Orphaned,
-                2,
-            ),
-            (line(windows, |index| all(windows, index)), Ink::All, 2),
-            (line(windows, |index| cohort(windows, index)), Ink::Denied, 2),
+            (line(windows, orphaned), Ink::Orphaned, px(2)),
+            (line(windows, false_accepts), Ink::FalseAccepts, px(2)),
+            (line(windows, |index| cohort(windows, index)), Ink::Denied, px(3)),
+            (line(windows, |index| all(windows, index)), Ink::All, px(3) / 2),
         ] {
             for piece in pieces {
-                plot.draw_series(LineSeries::new(piece, ink.rgb().stroke_width(px(width) as u32)))?;
+                plot.draw_series(LineSeries::new(piece, ink.rgb().stroke_width(width as u32)))?;
             }
         }
+        Ok(())
+    }
+
+    /// Says that nobody was denied.
+    fn draw_calm(&self, area: &Area<'_>) -> Result<(), Error> {
         if self.anything_denied {
             return Ok(());
         }
-        let middle =
-            (px(LEFT + (WIDTH - LEFT - RIGHT) / 2), px(self.layout.share.midpoint(self.layout.share_end)));
-        write(area, "not one request was denied", middle, font(Ink::Muted, 14), HPos::Center)
+        let text = "not one request was denied";
+        let middle = px(LEFT + (WIDTH - LEFT - RIGHT) / 2);
+        let place = (middle - text_px(text, 14) / 2, px(self.layout.share + PLOT_CALM / 2));
+        write_on_plate(area, text, place, 14)
+    }
+
+    fn draw_jwks_caption(&self, area: &Area<'_>, width_s: f64) -> Result<(), Error> {
+        let text = match width_s {
+            1.0 => "JWKS requests per second".into(),
+            width => format!("JWKS requests per {}", format::seconds(width)),
+        };
+        write_on_plate(area, &text, (px(LEFT + 2), px(self.layout.jwks - 14)), 12)
     }
 
     fn draw_jwks(&self, area: &Area<'_>, windows: &Windows) -> Result<(), Error> {
-        let caption = (px(LEFT - 8), px(self.layout.jwks - 12));
-        write(area, "JWKS requests/s", caption, font(Ink::Muted, 12), HPos::Right)?;
         let plot = strip(area, self.layout.jwks, self.layout.jwks_end + X_LABELS);
         let mut plot = panel(&plot, &self.time, &self.jwks, X_LABELS)?;
-        for piece in roof(windows, |index| per_second(windows, index)) {
+        for piece in roof(windows, |index| Some(windows.jwks_requests[index] as f64)) {
             plot.draw_series(AreaSeries::new(piece.clone(), 0.0, Ink::Jwks.rgb().mix(0.3)))?;
             plot.draw_series(LineSeries::new(piece, Ink::Jwks.rgb().stroke_width(px(1) as u32)))?;
         }
@@ -251,16 +276,28 @@ impl Scene {
     }
 }
 
+/// Writes text that lines and bands would run across: on paper of its own. The place is the middle of its left edge.
+fn write_on_plate(area: &Area<'_>, text: &str, (x, y): (i32, i32), size: i32) -> Result<(), Error> {
+    let half = px(size) * 3 / 4;
+    let plate = [(x - px(3), y - half), (x + text_px(text, size), y + half)];
+    area.draw(&Rectangle::new(plate, Ink::Paper.rgb().filled()))?;
+    write(area, text, (x, y), font(Ink::Muted, size), HPos::Left)
+}
+
 /// Room for the labels of the time axis.
 const X_LABELS: i32 = 24;
 
+/// The height of the shares, in user units, and what is enough when not one of them is above zero.
+const PLOT: i32 = 220;
+const PLOT_CALM: i32 = 88;
+
 impl Layout {
-    fn new(marker_rows: usize, lanes: usize, key: usize) -> Self {
+    fn new(marker_rows: usize, lanes: usize, plot: i32, key: usize) -> Self {
         let markers = 24;
         let lanes_start = markers + ROW * marker_rows as i32;
         let share = lanes_start + ROW * lanes as i32 + 8;
-        let share_end = share + 220;
-        let jwks = share_end + 26;
+        let share_end = share + plot;
+        let jwks = share_end + 32;
         let jwks_end = jwks + 76;
         let key_start = jwks_end + X_LABELS + 6;
         let key_rows = key.min(KEY_MAX).div_ceil(2) + usize::from(key > KEY_MAX);
@@ -268,10 +305,6 @@ impl Layout {
         let height = if key == 0 { jwks_end + X_LABELS + 2 } else { key_end + 2 };
         Self { markers, lanes: lanes_start, share, share_end, jwks, jwks_end, key: key_start, height }
     }
-}
-
-fn per_second(windows: &Windows, index: usize) -> Option<f64> {
-    Some(windows.jwks_requests[index] as f64 / windows.width_s)
 }
 
 fn any(column: &[u64]) -> bool {
@@ -290,6 +323,9 @@ fn legend(windows: &Windows) -> Vec<(Sample, &'static str)> {
     }
     if any(&windows.orphaned_rejects) {
         legend.push((Sample::Line(Ink::Orphaned), "orphaned, refused"));
+    }
+    if any(&windows.false_accepts) {
+        legend.push((Sample::Line(Ink::FalseAccepts), "accepted, must be refused"));
     }
     legend
 }
@@ -316,6 +352,7 @@ fn table(windows: &Windows) -> Table {
         Column::Right("all denied"),
         Column::Right("of all"),
         Column::Right("orphaned refused"),
+        Column::Right("falsely accepted"),
         Column::Right("JWKS requests"),
     ];
     let mut table = Table::new("Denied requests and JWKS requests over time", columns);
@@ -332,6 +369,7 @@ fn table(windows: &Windows) -> Table {
             format::count(all_denied),
             share(all_denied, of(&windows.must_pass)),
             format::count(of(&windows.orphaned_rejects)),
+            format::count(of(&windows.false_accepts)),
             format::count(of(&windows.jwks_requests)),
         ]);
     }

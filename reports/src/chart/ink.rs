@@ -18,6 +18,8 @@ pub(crate) enum Ink {
     Failures,
     /// Dotted.
     Orphaned,
+    /// Dashes and dots.
+    FalseAccepts,
     Jwks,
     Event,
     Overlap,
@@ -30,7 +32,7 @@ pub(crate) enum Ink {
 }
 
 impl Ink {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Paper,
         Self::Text,
         Self::Muted,
@@ -40,6 +42,7 @@ impl Ink {
         Self::All,
         Self::Failures,
         Self::Orphaned,
+        Self::FalseAccepts,
         Self::Jwks,
         Self::Event,
         Self::Overlap,
@@ -67,6 +70,7 @@ impl Ink {
             Self::All => ("all", "#2b5d9b", "#82b4f3", Some("28 16")),
             Self::Failures => ("failures", "#8f5a00", "#e6b252", None),
             Self::Orphaned => ("orphaned", "#6d7482", "#98a1b1", Some("4 14")),
+            Self::FalseAccepts => ("false-accepts", "#a01f77", "#f08fcb", Some("28 12 6 12")),
             Self::Jwks => ("jwks", "#2f6d6a", "#6fc3ba", None),
             Self::Event => ("event", "#3d4656", "#b8c0cd", Some("10 8")),
             Self::Overlap => ("overlap", "#3b7a4a", "#79c18d", None),

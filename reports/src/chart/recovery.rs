@@ -22,7 +22,7 @@ const ROW: i32 = 18;
 /// Room for the labels of the axis below.
 const X_LABELS: i32 = 24;
 
-/// Draws the chart; `None` when nothing is known of any instance.
+/// Draws the chart; `None` when no instance is known to have taken any time.
 pub(super) fn draw(cell: &Cell, id: &str) -> Result<Option<Chart>, Error> {
     let Some(episode) = slowest(cell) else { return Ok(None) };
     let mut seen: Vec<(&Instance, Recovery)> =
@@ -51,7 +51,7 @@ fn slowest(cell: &Cell) -> Option<usize> {
     let episodes = (0..cell.episodes.len()).rev();
     episodes
         .max_by(|a, b| slowest_in(a).total_cmp(&slowest_in(b)))
-        .filter(|episode| slowest_in(episode) >= 0.0)
+        .filter(|episode| slowest_in(episode) > 0.0)
 }
 
 fn slowness(recovery: &Recovery) -> f64 {

@@ -38,7 +38,7 @@ impl BandKind {
         match self {
             Self::Overlap => "keys overlap",
             Self::SigningGap => "signing gap",
-            Self::Outage => "JWKS fault",
+            Self::Outage => "fault",
         }
     }
 
