@@ -12,7 +12,7 @@ use crate::table::{Column, Entry, Table, Tone};
 /// The page. `charts` are those of the first cells, in order.
 pub(crate) fn page(record: &Record, charts: &[Vec<Chart>]) -> String {
     let summary = Summary::new(record);
-    let mut html = head(&summary) + &header(&summary) + "<main id=\"main\">\n";
+    let mut html = head(&summary) + &header(&summary) + "<main id=\"main\" tabindex=\"-1\">\n";
     for (index, (cell, told)) in record.cells.iter().zip(&summary.cells).enumerate() {
         html += &section_of_cell(cell, told, charts.get(index).map_or(&[], Vec::as_slice));
     }

@@ -88,6 +88,28 @@ mod tests {
         fs::remove_dir_all(&dir).unwrap();
     }
 
+    /// Into the folder that `KEYQUAKE_PAGES` names.
+    #[test]
+    #[ignore = "draws what reports/browser/run looks at"]
+    fn draw_the_sample_pages() {
+        let mut sweep = sample::no_overlap();
+        sweep.scenario.name = "sweep".into();
+        sweep.cells.extend(sample::revocation().cells);
+        let pages = PathBuf::from(std::env::var_os("KEYQUAKE_PAGES").expect("KEYQUAKE_PAGES names a folder"));
+        for mut record in [
+            sample::no_overlap(),
+            sample::overlap(),
+            sample::revocation(),
+            sample::outage(),
+            sample::aborted(),
+            sample::long(86_400),
+            sweep,
+        ] {
+            judge(&mut record);
+            write(&pages.join(format!("sample-{}", record.scenario.name)), &record).unwrap();
+        }
+    }
+
     #[test]
     fn a_file_in_place_of_the_folder_is_an_error() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");

@@ -2,6 +2,13 @@
 
 use crate::record::Windows;
 
+/// How many windows are put together where one alone holds too few requests for a share: from 1 s, 10 s or a minute they
+/// lead to lengths that people count in.
+const POOLS: [usize; 8] = [1, 3, 6, 12, 30, 60, 180, 360];
+
+/// Shares of fewer requests than this jump between none and all.
+const REQUESTS_MIN: u64 = 30;
+
 /// More columns than this cannot be told apart at the width of a chart.
 const COLUMNS_MAX: usize = 450;
 
@@ -26,6 +33,38 @@ pub(super) fn roof(windows: &Windows, value: impl Fn(usize) -> Option<f64>) -> V
     trace(windows, value, |column, points| {
         points.extend([(column.from, column.high), (column.to, column.high)])
     })
+}
+
+/// The counts in windows so long that each holds enough requests for a share, on average; quantiles are left out.
+pub(super) fn pooled(windows: &Windows) -> Windows {
+    let total = windows.must_pass.iter().fold(0, |sum: u64, &count| sum.saturating_add(count));
+    let enough = |pool: &usize| {
+        let pools = windows.len().div_ceil(*pool) as u64;
+        total >= REQUESTS_MIN.saturating_mul(pools)
+    };
+    let pool = POOLS.into_iter().find(enough).unwrap_or(1);
+    let sums = |column: &[u64]| {
+        column
+            .chunks(pool)
+            .map(|few| few.iter().fold(0, |sum: u64, &count| sum.saturating_add(count)))
+            .collect()
+    };
+    Windows {
+        width_s: windows.width_s * pool as f64,
+        first_s: windows.first_s,
+        requests: sums(&windows.requests),
+        must_pass: sums(&windows.must_pass),
+        false_rejects: sums(&windows.false_rejects),
+        failures: sums(&windows.failures),
+        cohort_must_pass: sums(&windows.cohort_must_pass),
+        cohort_false_rejects: sums(&windows.cohort_false_rejects),
+        cohort_failures: sums(&windows.cohort_failures),
+        orphaned_rejects: sums(&windows.orphaned_rejects),
+        false_accepts: sums(&windows.false_accepts),
+        jwks_requests: sums(&windows.jwks_requests),
+        token_requests: sums(&windows.token_requests),
+        ..Windows::default()
+    }
 }
 
 /// The windows in at most `rows` groups of equal length, as ranges of indices.
@@ -107,6 +146,19 @@ mod tests {
             assert!(points.iter().any(|&(x, y)| y == 9.0 && (x - 40_000.0).abs() < 200.0));
             assert!(points.len() < 10, "{}", points.len());
         }
+    }
+
+    #[test]
+    fn windows_are_pooled_until_shares_mean_something() {
+        let of = |width_s, per_window: u64| {
+            let column = vec![per_window; 2_160];
+            pooled(&Windows { width_s, must_pass: column.clone(), jwks_requests: column, ..windows(2_160) })
+        };
+        assert_eq!(of(1.0, 200).width_s, 1.0);
+        assert_eq!(of(10.0, 2).width_s, 300.0);
+        assert_eq!(of(10.0, 2).jwks_requests, [60; 72]);
+        assert_eq!(of(1.0, 0).width_s, 1.0, "nothing is not made clearer by more of it");
+        assert_eq!(pooled(&windows(0)).len(), 0);
     }
 
     #[test]

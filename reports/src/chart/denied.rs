@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::Axis;
-use super::columns::{groups, line, roof};
+use super::columns::{groups, line, pooled, roof};
 use super::ink::Ink;
 use super::markers::{self, Placement};
 use super::timeline::{Band, BandKind, bands, markers as markers_of};
@@ -26,10 +26,12 @@ pub(super) fn draw(cell: &Cell, id: &str) -> Result<Option<Chart>, Error> {
         return Ok(None);
     }
     let title = "Denied requests over time, and JWKS requests";
-    let description = describe(cell);
-    let scene = Scene::new(cell);
+    let end = windows.start_s(windows.len());
+    let pooled = pooled(windows);
+    let description = describe(&pooled, end);
+    let scene = Scene::new(cell, &pooled, end);
     let id = format!("{id}-denied");
-    let svg = canvas(scene.layout.height, (&id, title, &description), |area| scene.draw(area, windows))?;
+    let svg = canvas(scene.layout.height, (&id, title, &description), |area| scene.draw(area, &pooled))?;
     Ok(Some(Chart { name: "denied", title: title.into(), svg, table: table(windows) }))
 }
 
@@ -94,9 +96,9 @@ enum Sample {
 const ROW: i32 = 17;
 
 impl Scene {
-    fn new(cell: &Cell) -> Self {
-        let windows = &cell.windows;
-        let (start, end) = (windows.start_s(0), windows.start_s(windows.len()));
+    /// The last of the windows may reach beyond the end.
+    fn new(cell: &Cell, windows: &Windows, end: f64) -> Self {
+        let start = windows.start_s(0);
         let time = Axis::time(start, end);
         let greatest = |value: fn(&Windows, usize) -> Option<f64>| {
             (0..windows.len()).filter_map(|index| value(windows, index)).fold(0.0, f64::max)
@@ -131,7 +133,7 @@ impl Scene {
         self.draw_jwks(area, windows)?;
         self.draw_markers(area)?;
         self.draw_calm(area)?;
-        self.draw_jwks_caption(area, windows.width_s)?;
+        self.draw_captions(area, windows.width_s)?;
         self.draw_key(area)
     }
 
@@ -192,7 +194,7 @@ impl Scene {
         for (rejects, denials) in rejects.into_iter().zip(denials) {
             let between = denials.into_iter().chain(rejects.iter().rev().copied()).collect::<Vec<_>>();
             if any(&windows.cohort_failures) {
-                plot.draw_series([Polygon::new(between, Ink::Failures.rgb().mix(0.8))])?;
+                plot.draw_series([Polygon::new(between, Ink::Failures.rgb().mix(0.5))])?;
             }
             if any(&windows.cohort_false_rejects) {
                 plot.draw_series(AreaSeries::new(rejects, 0.0, Ink::Denied.rgb().mix(0.18)))?;
@@ -205,7 +207,7 @@ impl Scene {
             (line(windows, orphaned), Ink::Orphaned, px(2)),
             (line(windows, false_accepts), Ink::FalseAccepts, px(2)),
             (line(windows, |index| cohort(windows, index)), Ink::Denied, px(3)),
-            (line(windows, |index| all(windows, index)), Ink::All, px(3) / 2),
+            (line(windows, |index| all(windows, index)), Ink::All, px(2)),
         ] {
             for piece in pieces {
                 plot.draw_series(LineSeries::new(piece, ink.rgb().stroke_width(width as u32)))?;
@@ -225,12 +227,18 @@ impl Scene {
         write_on_plate(area, text, place, 14)
     }
 
-    fn draw_jwks_caption(&self, area: &Area<'_>, width_s: f64) -> Result<(), Error> {
+    fn draw_captions(&self, area: &Area<'_>, width_s: f64) -> Result<(), Error> {
         let text = match width_s {
             1.0 => "JWKS requests per second".into(),
             width => format!("JWKS requests per {}", format::seconds(width)),
         };
-        write_on_plate(area, &text, (px(LEFT + 2), px(self.layout.jwks - 14)), 12)
+        let y = px(self.layout.jwks - 14);
+        write_on_plate(area, &text, (px(LEFT + 2), y), 12)?;
+        if width_s == 1.0 {
+            return Ok(());
+        }
+        let text = format!("shares over {} each", format::seconds(width_s));
+        write_on_plate(area, &text, (px(WIDTH - RIGHT) - text_px(&text, 12), y), 12)
     }
 
     fn draw_jwks(&self, area: &Area<'_>, windows: &Windows) -> Result<(), Error> {
@@ -319,7 +327,7 @@ fn legend(windows: &Windows) -> Vec<(Sample, &'static str)> {
         legend.push((Sample::Fill(Ink::Denied, 0.18), "by 401 or 403"));
     }
     if any(&windows.cohort_failures) {
-        legend.push((Sample::Fill(Ink::Failures, 0.8), "by 5xx, reset, time-out"));
+        legend.push((Sample::Fill(Ink::Failures, 0.5), "by 5xx, reset, time-out"));
     }
     if any(&windows.orphaned_rejects) {
         legend.push((Sample::Line(Ink::Orphaned), "orphaned, refused"));
@@ -330,9 +338,8 @@ fn legend(windows: &Windows) -> Vec<(Sample, &'static str)> {
     legend
 }
 
-fn describe(cell: &Cell) -> String {
-    let windows = &cell.windows;
-    let span = format::seconds(windows.start_s(windows.len()) - windows.start_s(0));
+fn describe(windows: &Windows, end: f64) -> String {
+    let span = format::seconds(end - windows.start_s(0));
     let peak = (0..windows.len()).filter_map(|index| cohort(windows, index)).fold(0.0, f64::max);
     format!(
         "Over {span}: the share of denied requests per window of {}, at most {} of the cohort, and below it the requests at \

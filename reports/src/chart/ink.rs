@@ -74,7 +74,7 @@ impl Ink {
             Self::Jwks => ("jwks", "#2f6d6a", "#6fc3ba", None),
             Self::Event => ("event", "#3d4656", "#b8c0cd", Some("10 8")),
             Self::Overlap => ("overlap", "#3b7a4a", "#79c18d", None),
-            Self::Gap => ("gap", "#a97400", "#dfb045", None),
+            Self::Gap => ("gap", "#8f6200", "#dfb045", None),
             Self::Outage => ("outage", "#6c4690", "#bb9fe4", None),
             Self::Warmup => ("warmup", "#7d8694", "#6b7585", None),
             Self::Median => ("median", "#1c222d", "#e7eaf0", None),

@@ -23,6 +23,7 @@ pub(super) fn by_episode(cell: &Cell) -> Table {
     for (index, episode) in cell.episodes.iter().enumerate().filter(|(_, e)| !e.metrics.streams.is_empty()) {
         let metrics = &episode.metrics;
         let streams = metrics.streams.iter().map(|(name, seen)| (name.as_str(), seen));
+        let streams = streams.filter(|(_, seen)| seen.traffic.must_pass > 0);
         for (name, seen) in
             [("the cohort", &metrics.cohort), ("all", &metrics.all)].into_iter().chain(streams)
         {
