@@ -97,15 +97,15 @@ fn split(token: &[u8]) -> Result<[&[u8]; 3], Malformed> {
     if token.len() > Token::MAX_BYTES {
         return Err(Malformed::TooLong);
     }
-    let mut segments = token.splitn(4, |byte| *byte == b'.');
-    match [segments.next(), segments.next(), segments.next(), segments.next()] {
-        [Some(header), Some(payload), Some(signature), None]
-            if ![header, payload, signature].contains(&[].as_slice()) =>
-        {
-            Ok([header, payload, signature])
-        }
-        _ => Err(Malformed::Segments),
+    let mut dots = memchr::memchr_iter(b'.', token);
+    let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
+        return Err(Malformed::Segments);
+    };
+    let segments = [&token[..first], &token[first + 1..second], &token[second + 1..]];
+    if segments.contains(&[].as_slice()) {
+        return Err(Malformed::Segments);
     }
+    Ok(segments)
 }
 
 /// Decodes a segment into the start of `free`, which is shortened by what that took.
