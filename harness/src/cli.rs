@@ -52,13 +52,19 @@ pub(crate) enum End {
     Interrupted,
 }
 
-/// What a person can mend before a command starts; anything else that goes wrong is an internal error.
+/// What a person can mend before a command starts; what goes wrong otherwise is an internal error.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Unusable(pub(crate) String);
 
+/// What stopped a run that had started.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Stopped(pub(crate) String);
+
 /// Runs the command that was typed.
 pub(crate) fn main() -> ExitCode {
+    end_on_panic();
     let outcome = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
         Command::Report(report) => report.execute(),
@@ -66,16 +72,45 @@ pub(crate) fn main() -> ExitCode {
     };
     match outcome {
         Ok(end) => ExitCode::from(end.code()),
-        Err(error) => match error.downcast::<Unusable>() {
-            Ok(unusable) => {
-                say(&unusable.to_string());
-                ExitCode::from(2)
-            }
-            Err(error) => {
-                say(&format!("error: {error:#}"));
-                ExitCode::from(1)
-            }
-        },
+        Err(error) => {
+            say(&message(&error));
+            ExitCode::from(code(&error))
+        }
+    }
+}
+
+/// A panic anywhere ends the process: tasks and threads that die alone would leave others waiting for them, and a
+/// record in which something is missing.
+fn end_on_panic() {
+    let show = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        show(panic);
+        say("error: keyquake broke down; this is a mistake of its own, please report it");
+        leave(1);
+    }));
+}
+
+/// Ends the process at once, whatever is under way.
+#[expect(clippy::exit, reason = "from a thread beside the one that waits for the run there is no other way")]
+pub(crate) fn leave(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+fn message(error: &anyhow::Error) -> String {
+    if error.is::<Unusable>() || error.is::<Stopped>() {
+        error.to_string()
+    } else {
+        format!("error: {error:#}")
+    }
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    if error.is::<Unusable>() {
+        2
+    } else if error.is::<Stopped>() {
+        13
+    } else {
+        1
     }
 }
 
@@ -89,6 +124,54 @@ impl End {
             Self::Verdict(Verdict::Aborted) => 13,
             Self::Verdict(Verdict::Incomplete) => 14,
             Self::Interrupted => 130,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Tells the test below that it is the process that panics.
+    const PANICS: &str = "KEYQUAKE_TEST_PANICS";
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process_with_1_and_a_message() {
+        if std::env::var_os(PANICS).is_some() {
+            end_on_panic();
+            let thread = std::thread::spawn(|| panic!("the generator has no arrivals"));
+            // Joining says that it panicked; whoever waits for something else would wait for ever.
+            drop(thread.join());
+            loop {
+                std::thread::park();
+            }
+        }
+        let this = "cli::tests::a_panic_in_any_thread_ends_the_process_with_1_and_a_message";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", this, "--nocapture"])
+            .env(PANICS, "1")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            told.contains("the generator has no arrivals") && told.contains("please report it"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn errors_have_the_exit_codes_of_the_help() {
+        let errors = [
+            (anyhow::Error::new(Unusable("x".to_owned())), 2),
+            (anyhow::Error::new(Stopped("x".to_owned())), 13),
+            (anyhow::anyhow!("x"), 1),
+        ];
+        for (error, expected) in errors {
+            assert_eq!(code(&error), expected);
+            assert!(EXIT_CODES.contains(&format!("\n{expected:>5}  ")), "{expected}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A run over real HTTP: the IdP, the fleet and the generator in one process, each on ports of its own.
 
 mod connections;
+pub(crate) mod descriptors;
 mod generator;
 mod minter;
 mod pacer;
@@ -32,6 +33,7 @@ use self::progress::Gauge;
 use self::sessions::Sessions;
 use self::token_client::TokenClient;
 use crate::arrivals::Arrivals;
+use crate::interrupt::Interrupt;
 use crate::measure::Run;
 use crate::observe::Fold;
 use crate::plan::Plan;
@@ -44,14 +46,18 @@ use crate::terminal::say;
 const AUDIENCE: &str = "keyquake";
 /// Between the start of the clock and the first arrival, by wall time: connections are opened in it.
 const SETTLING: Duration = Duration::from_millis(300);
-/// Runs a plan and returns what was seen, also when Ctrl-C ended it early.
+/// Runs a plan and returns what was seen, also when an interruption ended it early.
 ///
 /// # Errors
 ///
 /// What kept it from starting.
-pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
+pub(crate) fn run<'p>(plan: &'p Plan, command: &str, interrupt: &mut Interrupt) -> anyhow::Result<Run<'p>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let run = runtime.block_on(async { Stage::set(plan).await?.play(command).await });
+    let run = runtime.block_on(async {
+        let stage = Stage::set(plan).await?;
+        interrupt.defer();
+        stage.play(command, interrupt).await
+    });
     // What still serves has nobody left to serve.
     runtime.shutdown_timeout(Duration::from_millis(100));
     run
@@ -66,6 +72,7 @@ struct Stage<'p> {
     minter: Minter,
     generator: Generator,
     restarted: Arc<Mutex<Vec<Time>>>,
+    issuer: String,
 }
 
 impl<'p> Stage<'p> {
@@ -94,8 +101,6 @@ impl<'p> Stage<'p> {
         }
         let restarted = Arc::default();
         tokio::spawn(keep_restarting(plan.runbook.restarts.clone(), fleet, clock, Arc::clone(&restarted)));
-        say(&format!("the IdP is {issuer}, before {} replicas", plan.replicas));
-
         let timeout = Duration::from(plan.traffic.timeout.scale(1.0 / plan.speed));
         let endpoint = plan.traffic.endpoint;
         let gauge = Arc::new(Gauge::default());
@@ -117,11 +122,12 @@ impl<'p> Stage<'p> {
             idle: Notify::new(),
         };
         let minter = Minter::new(plan, &issuer, keys, clock);
-        Ok(Self { plan, clock, provider, gauge, minter, generator, restarted })
+        Ok(Self { plan, clock, provider, gauge, minter, generator, restarted, issuer })
     }
 
-    async fn play(self, command: &str) -> anyhow::Result<Run<'p>> {
-        let Self { plan, clock, provider, gauge, minter, generator, restarted } = self;
+    async fn play(self, command: &str, interrupt: &mut Interrupt) -> anyhow::Result<Run<'p>> {
+        let Self { plan, clock, provider, gauge, minter, generator, restarted, issuer } = self;
+        say(&format!("the IdP is {issuer}, before {} replicas", plan.replicas));
         let stop = Arc::new(AtomicBool::new(false));
         let (done, mut generated) = oneshot::channel();
         let prepared = minter.start(Arrivals::new(plan))?;
@@ -133,7 +139,7 @@ impl<'p> Stage<'p> {
         let fold = tokio::select! {
             fold = &mut generated => fold,
             never = progress::show(plan, clock, &gauge, &provider) => match never {},
-            _ = tokio::signal::ctrl_c() => {
+            () = interrupt.asked() => {
                 interrupted_at = Some(clock.now());
                 stop.store(true, Ordering::Relaxed);
                 say("interrupted: waiting for what is under way");

@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod cli;
+mod interrupt;
 mod live;
 mod measure;
 mod observe;

@@ -1,15 +1,21 @@
 //! Data goes to standard output, talk to standard error.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{ErrorKind, IsTerminal, Write, stderr, stdout};
 
 /// Says a line to the person at the terminal. That nobody may be listening is no error.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// Prints data.
+/// Prints data. What cannot be printed is said, unless the reader has seen enough and gone.
 pub(crate) fn print(text: &str) {
-    let _ = write!(stdout(), "{text}");
+    let mut out = stdout();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            say(&format!("warning: cannot print to standard output: {error}"));
+        }
+        _ => {}
+    }
 }
 
 /// Whether what is said may have colours: on a terminal, unless `NO_COLOR` is set to something.

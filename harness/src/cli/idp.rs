@@ -1,6 +1,7 @@
 //! `keyquake idp`: the mock IdP alone, on a port of its own.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use keyquake_idp::{
 use tokio::net::TcpListener;
 
 use super::{End, Unusable};
+use crate::interrupt::Interrupt;
 use crate::terminal::{print, say};
 
 /// Holds the token that `/admin` and `/token` ask for; it never shows in a list of processes.
@@ -69,6 +71,19 @@ enum Alg {
     Es256,
 }
 
+/// What is wrong with an address, and the way out if that is its port.
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "\nhint: `--port 0` takes a free one",
+        io::ErrorKind::PermissionDenied => {
+            "\nhint: ports below 1024 are often reserved; `--port 0` takes a free one"
+        }
+        io::ErrorKind::AddrNotAvailable => "\nhint: `--host` must be an address of this machine",
+        _ => "",
+    };
+    format!("error: cannot listen on {address}: {error}{hint}")
+}
+
 /// The styles that make sense again and again.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Rotating {
@@ -80,11 +95,12 @@ enum Rotating {
 
 impl Idp {
     pub(super) fn execute(self) -> anyhow::Result<End> {
+        let interrupt = Interrupt::listen(|| {})?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(self.serve())
+        runtime.block_on(self.serve(interrupt))
     }
 
-    async fn serve(self) -> anyhow::Result<End> {
+    async fn serve(self, mut interrupt: Interrupt) -> anyhow::Result<End> {
         let address = SocketAddr::new(self.host, self.port);
         let token = std::env::var(ADMIN_TOKEN).ok();
         let guard = Guard::new(self.host, token.as_deref())
@@ -96,9 +112,8 @@ impl Idp {
             return Err(Unusable(message).into());
         }
         let timeline = Timeline::new(Vec::new(), Vec::new())?;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| Unusable(format!("error: cannot listen on {address}: {error}")))?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|error| Unusable(cannot_listen(address, &error)))?;
         let issuer = self.issuer.clone().unwrap_or(format!("http://{}", listener.local_addr()?));
         let keys = KeyRing::generate(&timeline, self.algorithm()).context("cannot generate keys")?;
         let clock = Clock::start_today(Span::ZERO, 1.0)?;
@@ -107,7 +122,8 @@ impl Idp {
         print(&format!("{issuer}\n"));
         say(&format!("JWKS at {issuer}/.well-known/jwks.json, tokens at {issuer}/token; Ctrl-C ends it"));
         let provider = Arc::new(Provider::new(idp, clock, guard));
-        let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+        interrupt.defer();
+        let interrupted = async move { interrupt.asked().await };
         tokio::select! {
             outcome = keyquake_idp::serve(listener, Arc::clone(&provider), interrupted) => outcome?,
             outcome = self.keep_rotating(&provider) => match outcome? {},

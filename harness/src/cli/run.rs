@@ -1,20 +1,21 @@
 //! `keyquake run`: from a scenario file to a report.
 
+mod folder;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
-use keyquake_reports::{Record, judge};
+use keyquake_reports::judge;
 
+use self::folder::Folder;
 use super::{End, Unusable};
+use crate::interrupt::Interrupt;
 use crate::live;
+use crate::live::descriptors::TooFew;
 use crate::plan::Plan;
 use crate::scenario::Source;
 use crate::terminal::{has_colour, print, say};
-
-/// How many earlier results of a scenario are kept.
-const KEPT: u32 = 9;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -34,18 +35,22 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<End> {
         let plan = self.plan().map_err(Unusable)?;
-        let folder =
-            Folder::prepare(&self.out, &plan.name).map_err(|error| Unusable(format!("{error:#}")))?;
+        live::descriptors::reserve(&plan).map_err(|error| Unusable(too_few(&plan, &error)))?;
+        let folder = Folder::new(&self.out, &plan.name);
+        let leaving = folder.clone();
+        let mut interrupt = Interrupt::listen(move || leaving.abandon())?;
+        folder.prepare().map_err(|error| Unusable(format!("{error:#}")))?;
         for line in announcement(&plan) {
             say(&line);
         }
-        let run = live::run(&plan, &self.command(&plan))?;
+        let run = live::run(&plan, &self.command(&plan), &mut interrupt).inspect_err(|_| folder.abandon())?;
         let interrupted = run.cut_short.is_some();
         let mut record = run.record();
         judge(&mut record);
-        let files = folder.fill(&record)?;
+        let filled = folder.fill(&record);
+        // What was measured is told even if nothing could be written.
         print(&keyquake_reports::terminal(&record, has_colour()));
-        print(&format!("\nreport: {}\n", files.display()));
+        print(&format!("\nreport: {}\n", filled?.display()));
         Ok(if interrupted { End::Interrupted } else { End::Verdict(record.verdict) })
     }
 
@@ -91,56 +96,14 @@ fn announcement(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// The folder of one result, on disk before anything runs.
-struct Folder {
-    /// Where the result is put together.
-    draft: PathBuf,
-    /// Where it belongs.
-    place: PathBuf,
-}
-
-impl Folder {
-    fn prepare(out: &Path, name: &str) -> anyhow::Result<Self> {
-        let place = out.join(name);
-        let draft = out.join(format!(".{name}.part"));
-        let cannot = || format!("error: cannot write results to `{}`", out.display());
-        if draft.exists() {
-            fs::remove_dir_all(&draft).with_context(cannot)?;
-        }
-        fs::create_dir_all(&draft).with_context(cannot)?;
-        Ok(Self { draft, place })
-    }
-
-    /// Writes the record, then everything that is drawn from it, and puts the folder into its place.
-    fn fill(&self, record: &Record) -> anyhow::Result<PathBuf> {
-        record.save(&self.draft.join("result.json")).context("cannot write the record")?;
-        self.make_room()?;
-        fs::rename(&self.draft, &self.place)
-            .with_context(|| format!("cannot rename `{}`", self.draft.display()))?;
-        // The record is safe by now, whatever becomes of its pictures.
-        keyquake_reports::write(&self.place, record).context("cannot write the report")?;
-        Ok(self.place.join("report.html"))
-    }
-
-    /// Moves the result of the last run to `.1`, that to `.2`, and so on.
-    fn make_room(&self) -> anyhow::Result<()> {
-        let numbered = |number: u32| {
-            let mut name = self.place.clone().into_os_string();
-            name.push(format!(".{number}"));
-            PathBuf::from(name)
-        };
-        if !self.place.exists() {
-            return Ok(());
-        }
-        let free = (1..KEPT).find(|number| !numbered(*number).exists()).unwrap_or(KEPT);
-        if numbered(free).exists() {
-            fs::remove_dir_all(numbered(free)).context("cannot remove the oldest result")?;
-        }
-        for number in (1..free).rev() {
-            fs::rename(numbered(number), numbered(number + 1)).context("cannot move an earlier result")?;
-        }
-        fs::rename(&self.place, numbered(1)).context("cannot move the earlier result")
-    }
+/// Why a plan does not fit into the system's limit, and the ways out.
+fn too_few(plan: &Plan, error: &TooFew) -> String {
+    let TooFew { needed, .. } = error;
+    format!(
+        "error: {error}\nhint: allow more with `ulimit -n {needed}`, or lower `traffic.max_in_flight` ({}), \
+         `traffic.connections` ({}) or `fleet.replicas` ({}): every connection has two ends here",
+        plan.traffic.max_in_flight, plan.traffic.connections, plan.replicas
+    )
 }
 
 #[cfg(test)]
@@ -152,21 +115,5 @@ mod tests {
         assert_eq!(quoted(&"scenarios/quickstart.toml"), "scenarios/quickstart.toml");
         assert_eq!(quoted(&"a b"), "'a b'");
         assert_eq!(quoted(&"it's"), r"'it'\''s'");
-    }
-
-    #[test]
-    fn earlier_results_move_on_and_the_oldest_goes() {
-        let out = tempfile::tempdir().unwrap();
-        for run in 0..12 {
-            let folder = Folder::prepare(out.path(), "s").unwrap();
-            fs::write(folder.draft.join("run"), run.to_string()).unwrap();
-            folder.make_room().unwrap();
-            fs::rename(&folder.draft, &folder.place).unwrap();
-        }
-        let run = |name: &str| fs::read_to_string(out.path().join(name).join("run")).unwrap();
-        assert_eq!(run("s"), "11");
-        assert_eq!(run("s.1"), "10");
-        assert_eq!(run("s.9"), "2");
-        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 10);
     }
 }

@@ -9,6 +9,7 @@ use keyquake_idp::{KeyId, KeyRing, Timeline};
 use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::sessions::{NewToken, Renewal, login, nonce_of};
 use crate::oracle::TokenFacts;
@@ -17,10 +18,14 @@ use crate::scenario::Endpoint;
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1_024;
 
+/// How many renewals are under way at once; the others wait for their turn.
+pub(super) const AT_ONCE: usize = 256;
+
 /// Asks the token endpoint for tokens.
 #[derive(Debug)]
 pub(crate) struct TokenClient {
     client: Client,
+    turns: Semaphore,
     url: String,
     endpoint: Endpoint,
     kids: Vec<(String, KeyId)>,
@@ -63,6 +68,7 @@ impl TokenClient {
                 .redirect(reqwest::redirect::Policy::none())
                 .timeout(timeout)
                 .build()?,
+            turns: Semaphore::new(AT_ONCE),
             url: format!("{issuer}/token"),
             endpoint,
             kids: kids.collect(),
@@ -72,6 +78,7 @@ impl TokenClient {
 
     /// Gets a session its next token. `signing` is the key that signs at present.
     pub(crate) async fn renew(&self, renewal: &Renewal, signing: KeyId) -> Result<NewToken, NoToken> {
+        let _turn = self.turns.acquire().await.map_err(|_| NoToken)?;
         let mut answer = self
             .client
             .post(&self.url)
