@@ -7,6 +7,8 @@ mod minter;
 mod pacer;
 mod progress;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod token_client;
 mod workers;
 

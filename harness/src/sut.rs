@@ -2,6 +2,8 @@
 
 mod fetch;
 mod freshness;
+#[cfg(test)]
+mod hostile;
 mod http;
 mod key;
 mod keys;

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 fn keyquake(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_keyquake"))
         .args(arguments)
+        .env_remove("KEYQUAKE_ADMIN_TOKEN")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken"))
         .output()
         .expect("the binary runs")
@@ -45,4 +46,100 @@ fn a_flag_is_shown_like_a_line_of_the_file() {
 fn what_cannot_be_read_is_named() {
     let commands = [["run", "nowhere.toml"], ["report", "nowhere.json"], ["report", "no_sessions.toml"]];
     insta::assert_snapshot!(commands.map(|command| complaint(&command)).join("\n"));
+}
+
+/// Every flag of every command, with what it does not take.
+const FLAGS: &[&[&str]] = &[
+    &[],
+    &["nonsense"],
+    &["run"],
+    &["run", ""],
+    &["run", "."],
+    &["run", "/dev/zero"],
+    &["run", SOUND, "and", "more"],
+    &["run", SOUND, "--out", ""],
+    &["run", SOUND, "--out", SOUND],
+    &["run", SOUND, "--seed", ""],
+    &["run", SOUND, "--seed", "x"],
+    &["run", SOUND, "--seed", "-1"],
+    &["run", SOUND, "--seed", "18446744073709551616"],
+    &["run", SOUND, "--seed", "1", "--seed", "2"],
+    &["run", SOUND, "--set"],
+    &["run", SOUND, "--set", ""],
+    &["run", SOUND, "--set", "="],
+    &["run", SOUND, "--set", "=5"],
+    &["run", SOUND, "--set", "a.b.c.d=1"],
+    &["run", SOUND, "--set", "name.a=1"],
+    &["run", SOUND, "--set", "a..b=1"],
+    &["run", SOUND, "--set", "rotation=5"],
+    &["run", SOUND, "--set", "rotation.at=5s"],
+    &["run", SOUND, "--set", "rotation=[{at='5s'}]"],
+    &["run", SOUND, "--set", "fleet=5"],
+    &["run", SOUND, "--set", "name="],
+    &["run", SOUND, "--set", "name=../up"],
+    &["run", SOUND, "--set", "seed=-1"],
+    &["run", SOUND, "--set", "speed=nan"],
+    &["run", SOUND, "--set", "speed=inf"],
+    &["run", SOUND, "--set", "speed=-0.0"],
+    &["run", SOUND, "--set", "duration=inf"],
+    &["run", SOUND, "--set", "duration=1e9s"],
+    &["run", SOUND, "--set", "duration=0s"],
+    &["run", SOUND, "--set", "traffic.rate=-5/s"],
+    &["run", SOUND, "--set", "traffic.rate=5/0s"],
+    &["run", SOUND, "--set", "traffic.rate=99999999999999999999/s"],
+    &["run", SOUND, "--set", "traffic.sessions=4294967296"],
+    &["run", SOUND, "--set", "fleet.replicas=0"],
+    &["report"],
+    &["report", ""],
+    &["report", "."],
+    &["report", SOUND],
+    &["report", SOUND, "more"],
+    &["report", "/dev/null"],
+    &["idp", "8400"],
+    &["idp", "--port", ""],
+    &["idp", "--port", "x"],
+    &["idp", "--port", "-1"],
+    &["idp", "--port", "65536"],
+    &["idp", "--host", ""],
+    &["idp", "--host", "localhost"],
+    &["idp", "--host", "0.0.0.0"],
+    &["idp", "--issuer", ""],
+    &["idp", "--issuer", "issuer.example"],
+    &["idp", "--issuer", "file:///etc"],
+    &["idp", "--issuer", "https://issuer.example/?a=b"],
+    &["idp", "--algorithm", ""],
+    &["idp", "--algorithm", "HS256"],
+    &["idp", "--token-lifetime", ""],
+    &["idp", "--token-lifetime", "5"],
+    &["idp", "--token-lifetime", "-5s"],
+    &["idp", "--token-lifetime", "0s"],
+    &["idp", "--token-lifetime", "1500ms"],
+    &["idp", "--token-lifetime", "inf"],
+    &["idp", "--max-age", "soon"],
+    &["idp", "--max-age", "inf"],
+    &["idp", "--rotate-every", "0s"],
+    &["idp", "--rotate-every", "inf"],
+    &["idp", "--style", "late"],
+    &["idp", "--lead", "5 parsecs"],
+    &["idp", "--lead", "inf"],
+    &["idp", "--seed", "-1"],
+    &["idp", "--seed", "1.5"],
+];
+
+/// Nothing is wrong with it.
+const SOUND: &str = "../../../scenarios/quickstart.toml";
+
+#[test]
+fn what_no_flag_takes_is_refused_with_a_reason() {
+    let complaints: Vec<String> = FLAGS
+        .iter()
+        .map(|flags| format!("$ keyquake {}\n{}\n", flags.join(" "), complaint(flags).trim_end()))
+        .collect();
+    insta::assert_snapshot!(complaints.join("\n"));
+}
+
+#[test]
+fn settings_are_bounded() {
+    let many: Vec<&str> = ["run", SOUND].into_iter().chain(["--set", "seed=1"].repeat(101)).collect();
+    assert!(complaint(&many).contains("more than 100 settings"));
 }

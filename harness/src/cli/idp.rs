@@ -11,6 +11,7 @@ use keyquake_core::{Algorithm, Span, Time};
 use keyquake_idp::{
     Clock, Guard, Idp as Machine, KeyRing, Provider, Rotation, Settings, SigningKey, Style, Timeline,
 };
+use reqwest::Url;
 use tokio::net::TcpListener;
 
 use super::{End, Unusable};
@@ -32,7 +33,7 @@ Rotate by hand:
        http://127.0.0.1:8400/admin/rotate")]
 pub(super) struct Idp {
     /// The port; 0 for a free one.
-    #[arg(long, default_value_t = 8400)]
+    #[arg(long, default_value_t = 8400, allow_negative_numbers = true)]
     port: u16,
     /// The address to listen on.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -59,7 +60,7 @@ pub(super) struct Idp {
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     lead: Span,
     /// What the names of tokens follow from.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     seed: u64,
 }
 
@@ -69,6 +70,13 @@ enum Alg {
     Rs256,
     #[value(name = "ES256")]
     Es256,
+}
+
+/// Whether this can name an issuer (OpenID Connect Discovery 1.0 section 3).
+fn is_issuer(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
+    })
 }
 
 /// What is wrong with an address, and the way out if that is its port.
@@ -105,12 +113,7 @@ impl Idp {
         let token = std::env::var(ADMIN_TOKEN).ok();
         let guard = Guard::new(self.host, token.as_deref())
             .map_err(|error| Unusable(format!("error: {error}\nhint: set {ADMIN_TOKEN}")))?;
-        if self.rotate_every.is_some_and(|every| every < KEY_AHEAD) {
-            let message = format!(
-                "error: `--rotate-every` must be at least {KEY_AHEAD}: keys take a while to generate"
-            );
-            return Err(Unusable(message).into());
-        }
+        self.check().map_err(|error| Unusable(format!("error: {error}")))?;
         let timeline = Timeline::new(Vec::new(), Vec::new())?;
         let listener =
             TcpListener::bind(address).await.map_err(|error| Unusable(cannot_listen(address, &error)))?;
@@ -131,6 +134,37 @@ impl Idp {
         Ok(End::Done)
     }
 
+    /// What is wrong with the flags, in words.
+    fn check(&self) -> Result<(), String> {
+        let lengths = [
+            ("--token-lifetime", Some(self.token_lifetime)),
+            ("--max-age", Some(self.max_age)),
+            ("--rotate-every", self.rotate_every),
+            ("--lead", Some(self.lead)),
+        ];
+        if let Some((flag, _)) = lengths.into_iter().find(|(_, length)| length.is_some_and(Span::is_infinite))
+        {
+            return Err(format!("`{flag}` must be finite"));
+        }
+        let nanos = self.token_lifetime.as_nanos();
+        if nanos == 0 || !nanos.is_multiple_of(1_000_000_000) {
+            return Err(
+                "`--token-lifetime` must be whole seconds, at least one: claims count nothing smaller".into(),
+            );
+        }
+        if self.rotate_every.is_some_and(|every| every < KEY_AHEAD) {
+            return Err(format!(
+                "`--rotate-every` must be at least {KEY_AHEAD}: keys take a while to generate"
+            ));
+        }
+        match &self.issuer {
+            Some(issuer) if !is_issuer(issuer) => Err(format!(
+                "the issuer `{issuer}` must be an `http` or `https` URL without query and fragment"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Rotates again and again, each time with a key that was generated shortly before.
     async fn keep_rotating(&self, provider: &Provider) -> anyhow::Result<Infallible> {
         let Some(every) = self.rotate_every else { return Ok(std::future::pending().await) };
@@ -142,9 +176,13 @@ impl Idp {
             let algorithm = self.algorithm();
             let key = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm)).await??;
             tokio::time::sleep_until(clock.instant(at).into()).await;
-            let new = provider.with(|idp, now| idp.rotate(now, self.rotation(now), Some(key)))?;
-            if let Some(new) = new {
-                say(&format!("rotation to {new} begins"));
+            match provider.with(|idp, now| idp.rotate(now, self.rotation(now), Some(key))) {
+                Ok(new) => new.into_iter().for_each(|new| say(&format!("rotation to {new} begins"))),
+                // Whoever points at this provider still needs its last key.
+                Err(error) => {
+                    say(&format!("warning: this was the last rotation: {error}"));
+                    return Ok(std::future::pending().await);
+                }
             }
         }
     }

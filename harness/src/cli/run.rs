@@ -2,8 +2,9 @@
 
 mod folder;
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyquake_reports::judge;
@@ -17,6 +18,9 @@ use crate::plan::Plan;
 use crate::scenario::Source;
 use crate::terminal::{has_colour, print, say};
 
+/// The most settings that are laid over a file.
+const MAX_SETTINGS: usize = 100;
+
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// The scenario file.
@@ -25,7 +29,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
     /// Draw from this seed instead of the scenario's.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Where results go: one folder per scenario.
     #[arg(long, default_value = "keyquake-out", value_name = "FOLDER")]
@@ -55,7 +59,12 @@ impl Run {
     }
 
     fn plan(&self) -> Result<Plan, String> {
-        let text = fs::read_to_string(&self.scenario)
+        if self.set.len() > MAX_SETTINGS {
+            return Err(format!(
+                "error: more than {MAX_SETTINGS} settings with `--set`: write them into a file"
+            ));
+        }
+        let text = read(&self.scenario)
             .map_err(|error| format!("error: cannot read `{}`: {error}", self.scenario.display()))?;
         let seed = self.seed.map(|seed| format!("seed={seed}"));
         let overrides: Vec<String> = self.set.iter().cloned().chain(seed).collect();
@@ -71,6 +80,13 @@ impl Run {
         }
         command
     }
+}
+
+/// The text of a file, and no more of it than is needed to see that it is too long.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(path)?.take(Source::MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
 /// A word as a shell reads it.

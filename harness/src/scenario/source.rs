@@ -10,9 +10,6 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::Scenario;
 
-/// The largest scenario file that is read, in bytes.
-const MAX_TEXT: usize = 1 << 20;
-
 /// A file and the flags over it.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -49,14 +46,17 @@ impl From<toml::de::Error> for Complaint {
 }
 
 impl Source {
+    /// The largest scenario file that is read, in bytes.
+    pub(crate) const MAX_BYTES: usize = 1 << 20;
+
     /// Takes a file's text and lays each `path=value` over it.
     ///
     /// # Errors
     ///
     /// What is wrong, as a finished text.
     pub(crate) fn new(name: &str, text: &str, overrides: &[String]) -> Result<Self, String> {
-        if text.len() > MAX_TEXT {
-            return Err(format!("error: {name} is larger than {MAX_TEXT} bytes"));
+        if text.len() > Self::MAX_BYTES {
+            return Err(format!("error: `{name}` is larger than {} KiB", Self::MAX_BYTES >> 10));
         }
         let mut source = Self { parts: Vec::new() };
         source.push(name, text);
