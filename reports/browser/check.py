@@ -234,10 +234,11 @@ def take_pictures(page, path, folder):
         media(page, scheme=scheme)
         png = page.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         (folder / f"{name}-{picture}.png").write_bytes(base64.b64decode(png))
-    media(page)
+    media(page, kind="")
     size(page, WIDE)
     pdf = page.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"]
     (folder / f"{name}.pdf").write_bytes(base64.b64decode(pdf))
+    media(page)
 
 
 def check(page, path, pictures):

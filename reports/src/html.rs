@@ -126,8 +126,8 @@ fn what_happened(cell: &Cell, told: &CellSummary) -> String {
 }
 
 fn tell(story: &Story, figures: impl Iterator<Item = Figure>) -> String {
-    let mut html =
-        format!("<h3>{}</h3>\n<dl class=\"figures\">", format::xml(story.title.trim_end_matches('.')));
+    let title = story.title.trim_end_matches('.');
+    let mut html = format!("<h3>{}</h3>\n<dl class=\"figures\">", format::xml(&format::unbroken(title)));
     for figure in figures {
         let class = class(figure.tone);
         html += &format!(

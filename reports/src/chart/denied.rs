@@ -70,7 +70,8 @@ struct Scene {
     markers: Placement,
     legend: Vec<(Sample, &'static str)>,
     layout: Layout,
-    anything_denied: bool,
+    /// Whether no share rises above zero.
+    calm: bool,
 }
 
 /// Where the parts of the chart begin, from the top, in user units.
@@ -103,11 +104,11 @@ impl Scene {
         let greatest = |value: fn(&Windows, usize) -> Option<f64>| {
             (0..windows.len()).filter_map(|index| value(windows, index)).fold(0.0, f64::max)
         };
-        let denied = greatest(cohort).max(greatest(all));
-        let drawn = denied.max(greatest(orphaned)).max(greatest(false_accepts));
-        let mut share = Axis::share(drawn);
-        if drawn == 0.0 {
-            // Nothing rises above the ground: the scale is of no use.
+        let highest = [cohort, all, orphaned, false_accepts].map(greatest).into_iter().fold(0.0, f64::max);
+        let calm = highest == 0.0;
+        let mut share = Axis::share(highest);
+        if calm {
+            // Above the ground the scale is of no use.
             share.ticks = vec![0.0];
         }
         let jwks = Axis::number(greatest(|windows, index| Some(windows.jwks_requests[index] as f64)));
@@ -119,10 +120,10 @@ impl Scene {
         let on_axis = markers_of(cell, apart).into_iter().filter(|marker| (start..=end).contains(&marker.at));
         let markers =
             markers::place(&on_axis.map(|marker| (x_px(&time, marker.at), marker)).collect::<Vec<_>>());
-        let plot = if drawn > 0.0 { PLOT } else { PLOT_CALM };
+        let plot = if calm { PLOT_CALM } else { PLOT };
         let layout = Layout::new(markers.rows, kinds.len(), plot, markers.key.len());
         let legend = legend(windows);
-        Self { time, share, jwks, bands, kinds, markers, legend, layout, anything_denied: denied > 0.0 }
+        Self { time, share, jwks, bands, kinds, markers, legend, layout, calm }
     }
 
     fn draw(&self, area: &Area<'_>, windows: &Windows) -> Result<(), Error> {
@@ -218,7 +219,7 @@ impl Scene {
 
     /// Says that nobody was denied.
     fn draw_calm(&self, area: &Area<'_>) -> Result<(), Error> {
-        if self.anything_denied {
+        if !self.calm {
             return Ok(());
         }
         let text = "not one request was denied";

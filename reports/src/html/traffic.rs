@@ -118,12 +118,11 @@ pub(super) fn whole_run(cell: &Cell) -> Table {
     for (name, traffic) in [("all", &cell.metrics.all)].into_iter().chain(streams) {
         let share = |share: Option<f64>| share.map_or_else(|| "–".into(), format::share);
         let Traffic { requests, must_pass, denied, denied_share, rejected_share, .. } = traffic;
-        let outcomes = traffic
-            .outcomes
-            .iter()
-            .filter(|&(_, &n)| n > 0)
-            .map(|(name, &n)| format!("{} {name}", format::count(n)));
-        let statuses = traffic.statuses.iter().map(|(status, &n)| format!("{} × {status}", format::count(n)));
+        // Lines break between the entries of a list only.
+        let outcomes = traffic.outcomes.iter().filter(|&(_, &n)| n > 0);
+        let outcomes = outcomes.map(|(name, &n)| format!("{}\u{a0}{name}", format::count(n)));
+        let statuses = traffic.statuses.iter().filter(|&(_, &n)| n > 0);
+        let statuses = statuses.map(|(status, &n)| format!("{}\u{a0}×\u{a0}{status}", format::count(n)));
         table.row([
             name.into(),
             format::count(*requests),
