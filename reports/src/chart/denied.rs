@@ -192,17 +192,22 @@ impl Scene {
         let mut plot = panel(&plot, &self.time, &self.share, 0)?;
         let rejects = |index| share(windows.cohort_false_rejects[index], windows.cohort_must_pass[index]);
         let (rejects, denials) = (roof(windows, rejects), roof(windows, |index| cohort(windows, index)));
+        // Looked for once: a column can have a million values.
+        let has_rejects = any(&windows.cohort_false_rejects);
+        let has_failures = any(&windows.cohort_failures);
+        let has_orphans = any(&windows.orphaned_rejects);
+        let has_false_accepts = any(&windows.false_accepts);
         for (rejects, denials) in rejects.into_iter().zip(denials) {
             let between = denials.into_iter().chain(rejects.iter().rev().copied()).collect::<Vec<_>>();
-            if any(&windows.cohort_failures) {
+            if has_failures {
                 plot.draw_series([Polygon::new(between, Ink::Failures.rgb().mix(0.5))])?;
             }
-            if any(&windows.cohort_false_rejects) {
+            if has_rejects {
                 plot.draw_series(AreaSeries::new(rejects, 0.0, Ink::Denied.rgb().mix(0.18)))?;
             }
         }
-        let orphaned = |index| orphaned(windows, index).filter(|_| any(&windows.orphaned_rejects));
-        let false_accepts = |index| false_accepts(windows, index).filter(|_| any(&windows.false_accepts));
+        let orphaned = |index| orphaned(windows, index).filter(|_| has_orphans);
+        let false_accepts = |index| false_accepts(windows, index).filter(|_| has_false_accepts);
         // Often all traffic fares as the cohort does: its thin dashes lie on the cohort's broad line, and both are seen.
         for (pieces, ink, width) in [
             (line(windows, orphaned), Ink::Orphaned, px(2)),
