@@ -343,3 +343,79 @@ fn the_idp_alone_ends_well_when_it_is_told_to() {
         assert!(printed.starts_with("http://127.0.0.1:"), "{printed}");
     }
 }
+
+/// Text as it is, and as it must not be.
+fn spoilt(record: &str) -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let with = |from: &str, to: &str| {
+        assert!(record.contains(from), "{from}");
+        record.replacen(from, to, 1).into_bytes()
+    };
+    let name = record.find("edge").unwrap_or_default();
+    let mut unreadable = record.as_bytes().to_vec();
+    unreadable[name] = 0xff;
+    vec![
+        ("empty", Vec::new(), "not a record of keyquake: EOF while parsing a value at line 1 column 0"),
+        ("truncated", record.as_bytes()[..record.len() / 2].to_vec(), "not a record of keyquake: EOF"),
+        ("not text", unreadable, "not a record of keyquake: invalid unicode code point"),
+        ("of another version", with("\"schema\": 1", "\"schema\": 2"), "the record has schema `2`"),
+        ("of a huge number", with("\"seed\": 1", "\"seed\": 1e999"), "number out of range"),
+        (
+            "of a long number",
+            with("\"seed\": 1", &format!("\"seed\": {}", "9".repeat(1 << 20))),
+            "number out of range",
+        ),
+        (
+            "of a far moment",
+            with("\"first_s\": ", "\"first_s\": 1e300, \"first_s\": "),
+            "duplicate field `first_s`",
+        ),
+        ("ragged", with("\"requests\": [", "\"requests\": [1, "), "the record contradicts itself"),
+        ("nested", "[".repeat(1 << 20).into_bytes(), "not a record of keyquake: invalid type: sequence"),
+        (
+            "nested in a member",
+            [b"{\"schema\":1,\"a\":".to_vec(), b"[".repeat(1 << 20)].concat(),
+            "EOF while parsing",
+        ),
+    ]
+}
+
+#[test]
+fn a_record_that_is_none_is_refused_with_a_reason() {
+    let home = Home::new();
+    assert!(home.keyquake(&["run", "edge.toml"]).status().unwrap().success());
+    let record = fs::read_to_string(home.path("keyquake-out/edge/result.json")).unwrap();
+    for (case, bytes, expected) in spoilt(&record) {
+        fs::write(home.path("bad.json"), bytes).unwrap();
+        let output = home.keyquake(&["report", "bad.json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{case}: {}", said(&output));
+        let said = said(&output);
+        assert!(
+            said.starts_with("error: cannot draw `bad.json`: ") && said.contains(expected),
+            "{case}: {said}"
+        );
+        assert!(said.len() < 500 && !home.path("report.html").exists(), "{case}: {said}");
+    }
+    // It takes no room: all of it is a hole.
+    fs::File::create(home.path("bad.json")).unwrap().set_len((256 << 20) + 1).unwrap();
+    let output = home.keyquake(&["report", "bad.json"]).output().unwrap();
+    assert_eq!(said(&output), "error: cannot draw `bad.json`: a record has at most 256 MiB\n");
+}
+
+#[test]
+fn a_record_of_very_many_windows_is_drawn() {
+    const WINDOWS: usize = 200_000;
+    let home = Home::new();
+    assert!(home.keyquake(&["run", "edge.toml"]).status().unwrap().success());
+    let path = home.path("keyquake-out/edge/result.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for column in record["cells"][0]["windows"].as_object_mut().unwrap().values_mut() {
+        if let Some(values) = column.as_array_mut() {
+            *values = values.iter().cycle().take(WINDOWS).cloned().collect();
+        }
+    }
+    fs::write(&path, record.to_string()).unwrap();
+    let output = home.keyquake(&["report", "keyquake-out/edge/result.json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    // As long as the page of a short run, nearly.
+    assert!(fs::metadata(home.path("keyquake-out/edge/report.html")).unwrap().len() < 1 << 20);
+}
