@@ -290,7 +290,13 @@ mod tests {
         short.cells[0].instances[2].time_to_recover.clear();
         let mut instant = sample::overlap();
         instant.cells[0].windows.width_s = 0.0;
+        let mut distant = sample::overlap();
+        distant.cells[0].instances[2].time_to_recover[0].last_denial_s = Some(1e300);
+        let mut ancient = sample::overlap();
+        ancient.cells[0].events[0].planned_s = -1e12;
         let table = [
+            (distant, &*format!("cell 0: instance 2 speaks of {} s", 1e300)),
+            (ancient, "cell 0: an event speaks of -1000000000000 s"),
             (ragged, "cell 0: the column `jwks_requests` has 59 windows, and `requests` has 60"),
             (backwards, "cell 0: episode 0 lasts from 0 to -1"),
             (astray, "cell 0: a gate names episode 9 of 1"),
