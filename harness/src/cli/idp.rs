@@ -122,10 +122,10 @@ impl Idp {
         let clock = Clock::start_today(Span::ZERO, 1.0)?;
         let idp = Machine::new(self.settings(&issuer), timeline, keys, clock.now())
             .map_err(|error| Unusable(format!("error: {error}")))?;
+        interrupt.defer();
         print(&format!("{issuer}\n"));
         say(&format!("JWKS at {issuer}/.well-known/jwks.json, tokens at {issuer}/token; Ctrl-C ends it"));
         let provider = Arc::new(Provider::new(idp, clock, guard));
-        interrupt.defer();
         let interrupted = async move { interrupt.asked().await };
         tokio::select! {
             outcome = keyquake_idp::serve(listener, Arc::clone(&provider), interrupted) => outcome?,
