@@ -23,11 +23,11 @@ const EXIT_CODES: &str = "\
 Exit codes:
     0  pass
     1  internal error
-    2  something to mend before it can start: usage, scenario, port, folder
+    2  something to mend before it can start: usage, scenario, port, folder, limits
    10  a gate failed
    11  inconclusive: too little data
    12  void: the generator could not keep its schedule
-   13  a run that had started was stopped
+   13  a run that had started was stopped: no room for its results
    14  incomplete: parts are missing
   130  interrupted";
 

@@ -2,6 +2,8 @@
 
 mod arrivals;
 mod cli;
+#[cfg(test)]
+mod fuzz;
 mod interrupt;
 mod live;
 mod measure;

@@ -8,6 +8,8 @@ mod chart;
 mod exposure;
 mod files;
 mod format;
+#[cfg(test)]
+mod fuzz;
 mod html;
 mod judge;
 pub mod record;

@@ -5,6 +5,7 @@
 mod claims;
 mod encoding;
 mod forge;
+mod fuzz;
 mod headers;
 mod key_sets;
 mod keys;

@@ -11,12 +11,14 @@ fn play_before(listener: &TcpListener, plan: &Plan) -> keyquake_reports::Record 
     let mut stage = runtime.block_on(Stage::set(plan)).unwrap();
     let fleet = Connections::new(listener.local_addr().unwrap(), plan.traffic.connections);
     stage.generator.replicas = vec![fleet];
-    let fold = generate(stage.generator, Arrivals::new(plan), Arc::default()).unwrap();
+    let prepared = stage.minter.start(Arrivals::new(plan)).unwrap();
+    let fold = generate(stage.generator, prepared, Arc::default()).unwrap();
     let run = Run {
         plan,
         command: String::new(),
         fold,
         applied: Vec::new(),
+        restarted: Vec::new(),
         jwks: Vec::new(),
         jwks_dropped: 0,
         ended: plan.end(),
