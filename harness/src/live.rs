@@ -1,12 +1,12 @@
 //! A run over real HTTP: the IdP, the fleet and the generator in one process, each on ports of its own.
 
 mod connections;
+mod credentials;
 pub(crate) mod descriptors;
 mod generator;
 mod minter;
 mod pacer;
 mod progress;
-mod sessions;
 #[cfg(test)]
 mod tests;
 mod token_client;
@@ -32,7 +32,6 @@ use self::connections::{Broken, Connections};
 use self::generator::Generator;
 use self::minter::{Minter, Prepared};
 use self::progress::Gauge;
-use self::sessions::Sessions;
 use self::token_client::TokenClient;
 use crate::arrivals::Arrivals;
 use crate::interrupt::Interrupt;
@@ -89,7 +88,7 @@ impl<'p> Stage<'p> {
         // Tokens are made before the clock starts, so that no signature competes with the first requests.
         let today = Clock::start_today(Span::ZERO, 1.0)?;
         let zero = today.unix(today.now()) + lead_in;
-        let sessions = Sessions::log_in(plan, &mut idp, zero - plan.warmup)?;
+        let sessions = credentials::log_in(plan, &mut idp, zero - plan.warmup)?;
 
         let clock = Clock::start(lead_in, plan.speed, zero)?;
         let guard = Guard::new(Ipv4Addr::LOCALHOST.into(), None)?;
@@ -116,7 +115,7 @@ impl<'p> Stage<'p> {
             replicas,
             sessions: RefCell::new(sessions),
             token_client: TokenClient::new(&issuer, endpoint, &keys, &plan.timeline, timeout)?,
-            fold: RefCell::new(Fold::new(plan, clock)),
+            fold: RefCell::new(Fold::new(plan, clock.pace())),
             gauge: Arc::clone(&gauge),
             under_way: RefCell::default(),
             started: Cell::default(),

@@ -12,6 +12,7 @@ mod oracle;
 mod plan;
 mod scenario;
 mod seed;
+mod sessions;
 mod sut;
 mod terminal;
 

@@ -9,7 +9,7 @@ mod track;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyquake_core::{Span, Time};
-use keyquake_idp::{Clock, KeyId};
+use keyquake_idp::{KeyId, Pace};
 
 pub(crate) use self::durations::Durations;
 pub(crate) use self::tally::{Counts, Tally, share};
@@ -162,7 +162,7 @@ pub(crate) struct InstanceCounts {
 #[derive(Debug)]
 pub(crate) struct Fold {
     oracle: Oracle,
-    clock: Clock,
+    pace: Pace,
     boundaries: Vec<Time>,
     pub(crate) track_step: Span,
     pub(crate) start: Time,
@@ -180,7 +180,7 @@ pub(crate) struct Fold {
 }
 
 impl Fold {
-    pub(crate) fn new(plan: &Plan, clock: Clock) -> Self {
+    pub(crate) fn new(plan: &Plan, pace: Pace) -> Self {
         let start = Time::ZERO - plan.warmup;
         let count = |window: Span| plan.end().since(start).as_nanos().div_ceil(window.as_nanos());
         let lengths = WINDOW_SECONDS.map(Span::from_secs);
@@ -188,7 +188,7 @@ impl Fold {
         let boundaries: Vec<Time> = plan.disturbances.iter().map(|disturbance| disturbance.from).collect();
         Self {
             oracle: Oracle::new(plan.timeline.clone(), plan.policy.leeway),
-            clock,
+            pace,
             segments: std::iter::repeat_with(Segment::default).take(boundaries.len() + 1).collect(),
             boundaries,
             track_step: TRACK_STEP.scale(plan.speed),
@@ -210,12 +210,12 @@ impl Fold {
         let sent = seen.sent.unwrap_or(at);
         let ruling = self.oracle.rule(
             &seen.token,
-            (sent, self.clock.unix(sent)),
-            (seen.ended, self.clock.unix(seen.ended)),
+            (sent, self.pace.unix(sent)),
+            (seen.ended, self.pace.unix(seen.ended)),
         );
         let must_pass = ruling == Ruling::MustPass;
         let denied = must_pass && !matches!(seen.outcome, Outcome::Accepted(_));
-        let wall = WallTimes::of(seen, &self.clock);
+        let wall = WallTimes::of(seen, self.pace);
         if let Some(window) = self.window(at) {
             window.counts.add(seen.outcome, ruling);
             window.lateness.extend(wall.lateness);
@@ -317,13 +317,13 @@ pub(crate) struct WallTimes {
 }
 
 impl WallTimes {
-    fn of(seen: &Observation, clock: &Clock) -> Self {
+    fn of(seen: &Observation, pace: Pace) -> Self {
         let answered = seen.outcome.status().is_some();
         let sent = seen.sent;
         Self {
-            lateness: sent.map(|sent| clock.wall(sent.since(seen.arrival.at))),
-            latency: answered.then(|| clock.wall(seen.ended.since(seen.arrival.at))),
-            service: sent.filter(|_| answered).map(|sent| clock.wall(seen.ended.since(sent))),
+            lateness: sent.map(|sent| pace.wall(sent.since(seen.arrival.at))),
+            latency: answered.then(|| pace.wall(seen.ended.since(seen.arrival.at))),
+            service: sent.filter(|_| answered).map(|sent| pace.wall(seen.ended.since(sent))),
         }
     }
 }

@@ -7,6 +7,13 @@ use tokio::time::Instant;
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
+/// How scenario time runs against the wall clock, and what its dates are. It says nothing of when now is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    speed: f64,
+    unix_at_zero: UnixTime,
+}
+
 /// Tells scenario time, which runs `speed` times as fast as the wall clock.
 ///
 /// Copies tell the same time. It follows tokio's clock, so that it stands still in tests that pause that clock;
@@ -15,8 +22,7 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 pub struct Clock {
     origin: Instant,
     start: Time,
-    speed: f64,
-    unix_at_zero: UnixTime,
+    pace: Pace,
 }
 
 /// Why a clock cannot be started.
@@ -27,17 +33,41 @@ pub enum ClockError {
     Speed(f64),
 }
 
+impl Pace {
+    /// Scenario time that runs `speed` times as fast as the wall clock, and shows the date `unix_at_zero` at
+    /// [`Time::ZERO`].
+    ///
+    /// # Errors
+    ///
+    /// [`ClockError::Speed`] when `speed` is not between 0.001 and 1,000,000.
+    pub fn new(speed: f64, unix_at_zero: UnixTime) -> Result<Self, ClockError> {
+        if !(0.001..=1_000_000.0).contains(&speed) {
+            return Err(ClockError::Speed(speed));
+        }
+        Ok(Self { speed, unix_at_zero })
+    }
+
+    /// The date of a moment: what tokens issued then carry. Claims are in scenario seconds.
+    pub fn unix(&self, at: Time) -> UnixTime {
+        UnixTime(self.unix_at_zero.0.saturating_add(at.as_nanos().div_euclid(NANOS_PER_SECOND)))
+    }
+
+    /// How long a span of scenario time lasts by the wall clock.
+    pub fn wall(&self, span: Span) -> Duration {
+        // A float to integer cast saturates.
+        Duration::from_nanos((span.as_nanos() as f64 / self.speed) as u64)
+    }
+}
+
 impl Clock {
     /// Starts a clock that shows `-warmup` now, and at [`Time::ZERO`] the date `unix_at_zero`.
     ///
     /// # Errors
     ///
-    /// [`ClockError::Speed`] when `speed` is not between 0.001 and 1,000,000.
+    /// As for [`Pace::new`].
     pub fn start(warmup: Span, speed: f64, unix_at_zero: UnixTime) -> Result<Self, ClockError> {
-        if !(0.001..=1_000_000.0).contains(&speed) {
-            return Err(ClockError::Speed(speed));
-        }
-        Ok(Self { origin: read_monotonic(), start: Time::ZERO - warmup, speed, unix_at_zero })
+        let pace = Pace::new(speed, unix_at_zero)?;
+        Ok(Self { origin: read_monotonic(), start: Time::ZERO - warmup, pace })
     }
 
     /// Starts a clock that shows `-warmup` and the system's date now.
@@ -53,15 +83,20 @@ impl Clock {
         Self::start(warmup, speed, UnixTime(i64::try_from(seconds).unwrap_or(i64::MAX)))
     }
 
+    /// How it runs.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
     /// The present moment; it never goes back.
     pub fn now(&self) -> Time {
         let elapsed = read_monotonic().duration_since(self.origin).as_nanos();
-        self.start + Span::from_nanos(u64::try_from(elapsed).unwrap_or(u64::MAX)).scale(self.speed)
+        self.start + Span::from_nanos(u64::try_from(elapsed).unwrap_or(u64::MAX)).scale(self.pace.speed)
     }
 
-    /// The date of a moment: what tokens issued then carry. Claims are in scenario seconds.
+    /// The date of a moment, as [`Pace::unix`] has it.
     pub fn unix(&self, at: Time) -> UnixTime {
-        UnixTime(self.unix_at_zero.0.saturating_add(at.as_nanos().div_euclid(NANOS_PER_SECOND)))
+        self.pace.unix(at)
     }
 
     /// When a moment comes by the wall clock: what pacers and timers wait for. Moments before the clock's start
@@ -73,8 +108,7 @@ impl Clock {
 
     /// How long a span of scenario time lasts by the wall clock.
     pub fn wall(&self, span: Span) -> Duration {
-        // A float to integer cast saturates.
-        Duration::from_nanos((span.as_nanos() as f64 / self.speed) as u64)
+        self.pace.wall(span)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keyquake_core::{Algorithm, Span};
+use keyquake_core::{Algorithm, Span, UnixTime};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,17 @@ const BEYOND_SKEW: Span = Span::from_secs(3_600);
 const WRONG_AUDIENCE: &str = "somebody-else";
 const WRONG_ISSUER: &str = "https://somebody-else.invalid";
 
+impl Forgery {
+    /// When such a token says that it expires, if tokens issued then live that long.
+    pub fn expiry(self, issued: UnixTime, lifetime: Span) -> UnixTime {
+        match self {
+            Self::Expired => issued - BEYOND_SKEW,
+            Self::NotYetValid => issued + BEYOND_SKEW + lifetime,
+            _ => issued + lifetime,
+        }
+    }
+}
+
 impl Mint {
     /// Forges a token. Those with noise for a signature cost no signing.
     pub fn forge(&self, signer: &Signer, request: &TokenRequest, forgery: Forgery) -> Minted {
@@ -62,7 +73,7 @@ impl Mint {
     }
 
     fn expire(&self, claims: &mut Claims<'_>, request: &TokenRequest) {
-        claims.exp = (request.issued - BEYOND_SKEW).0;
+        claims.exp = Forgery::Expired.expiry(request.issued, self.lifetime()).0;
         claims.iat = (request.issued - BEYOND_SKEW - self.lifetime()).0;
         claims.nbf = claims.iat;
     }
@@ -70,7 +81,7 @@ impl Mint {
     fn postpone(&self, claims: &mut Claims<'_>, request: &TokenRequest) {
         claims.iat = (request.issued + BEYOND_SKEW).0;
         claims.nbf = claims.iat;
-        claims.exp = (request.issued + BEYOND_SKEW + self.lifetime()).0;
+        claims.exp = Forgery::NotYetValid.expiry(request.issued, self.lifetime()).0;
     }
 }
 
@@ -102,7 +113,6 @@ mod tests {
     use super::*;
     use crate::testing::{decode_part, ring_of_one, witness};
     use crate::token::TokenKind;
-    use keyquake_core::UnixTime;
 
     const ALL: [Forgery; 7] = [
         Forgery::Expired,

@@ -226,13 +226,25 @@ impl Idp {
     /// Answers a request for the key set and logs it.
     pub fn jwks(&mut self, now: Time, request: JwksRequest<'_>) -> JwksAnswer {
         let strike = self.strike(now, Endpoint::Jwks, request.instance);
-        let parts = strike.parts();
-        let key_set = self.key_set_under(parts);
-        let if_none_match = request.if_none_match.filter(|_| parts.is_conditional());
-        let answer = strike.bend(key_set.reply(self.cache_control.as_ref(), if_none_match));
-        let keys = if parts.delivers_set() { key_set.keys() } else { Arc::default() };
+        let (answer, keys) = self.key_set_answer(now, &strike, request.if_none_match);
         let ticket = self.jwks_log.open(self.now, request.instance, answer.status(), keys);
         JwksAnswer { answer, ticket }
+    }
+
+    /// What a request for the key set is answered that is struck so, and which of the provider's keys it gets with it.
+    /// It is not logged.
+    pub fn key_set_answer(
+        &mut self,
+        now: Time,
+        strike: &Strike,
+        if_none_match: Option<&str>,
+    ) -> (Answer, Arc<[KeyId]>) {
+        self.advance(now);
+        let parts = strike.parts();
+        let key_set = self.key_set_under(parts);
+        let if_none_match = if_none_match.filter(|_| parts.is_conditional());
+        let answer = strike.bend(key_set.reply(self.cache_control.as_ref(), if_none_match));
+        (answer, if parts.delivers_set() { key_set.keys() } else { Arc::default() })
     }
 
     /// The key set that is served under these parts of a fault.

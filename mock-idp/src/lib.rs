@@ -16,7 +16,7 @@ mod testing;
 mod timeline;
 mod token;
 
-pub use clock::{Clock, ClockError};
+pub use clock::{Clock, ClockError, Pace};
 pub use fault::{
     Answer, Body, Ending, Endpoint, Extra, Fault, FaultError, FaultId, FaultWindow, HeaderChanges,
     HeaderText, Keys, Parts, Replicas, Reply, RequestFacts, Scope, Strike,

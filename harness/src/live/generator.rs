@@ -15,12 +15,13 @@ use keyquake_idp::{Clock, Timeline};
 use tokio::sync::{Notify, mpsc};
 
 use super::connections::{Answer, Broken, Connections};
+use super::credentials::{Credentials, SessionToken};
 use super::minter::{Prepared, signing_key};
 use super::progress::Gauge;
-use super::sessions::{Credentials, Renewal, Sessions};
 use super::token_client::TokenClient;
 use crate::arrivals::Arrival;
 use crate::observe::{Fold, Observation, Outcome};
+use crate::sessions::{Held, Renewal, Sessions};
 
 /// The request header in which `/session` expects the nonce of the login.
 const NONCE: HeaderName = HeaderName::from_static("x-nonce");
@@ -39,7 +40,7 @@ pub(crate) struct Generator {
     /// Instances per replica.
     pub(crate) workers: u32,
     pub(crate) replicas: Vec<Connections>,
-    pub(crate) sessions: RefCell<Sessions>,
+    pub(crate) sessions: RefCell<Sessions<SessionToken>>,
     pub(crate) token_client: TokenClient,
     pub(crate) fold: RefCell<Fold>,
     pub(crate) gauge: Arc<Gauge>,
@@ -55,6 +56,8 @@ pub(crate) struct Generator {
 pub(crate) struct UnderWay {
     arrival: Arrival,
     credentials: Credentials,
+    /// Which of its session's tokens it carries, if a session's.
+    token_number: u64,
     /// The cache that it goes to, as far as is known: the first of its replica until its connection has answered.
     instance: u32,
     sent: Option<Time>,
@@ -84,11 +87,16 @@ impl Generator {
     }
 
     fn dispatch(self: &Rc<Self>, Prepared { arrival, credentials }: Prepared) {
-        let credentials = credentials.unwrap_or_else(|| {
-            self.sessions.borrow().credentials(arrival.session.unwrap_or_default()).clone()
-        });
+        let (credentials, token_number) = credentials.map_or_else(
+            || {
+                let sessions = self.sessions.borrow();
+                let Held { token, number } = sessions.held(arrival.session.unwrap_or_default());
+                (token.credentials.clone(), *number)
+            },
+            |credentials| (credentials, 0),
+        );
         let instance = arrival.replica * self.workers;
-        let request = UnderWay { arrival, credentials, instance, sent: None };
+        let request = UnderWay { arrival, credentials, token_number, instance, sent: None };
         if self.under_way.borrow().len() >= self.max_in_flight {
             self.note(&request, Outcome::Shed);
             return;
@@ -147,7 +155,7 @@ impl Generator {
     /// Folds a request away and lets its session react.
     fn note(&self, request: &UnderWay, outcome: Outcome) {
         let now = self.clock.now();
-        let UnderWay { arrival, credentials, instance, sent } = request;
+        let UnderWay { arrival, credentials, token_number, instance, sent } = request;
         let mut fold = self.fold.borrow_mut();
         let denied = fold.take(&Observation {
             arrival: *arrival,
@@ -160,7 +168,7 @@ impl Generator {
         self.gauge.count(outcome, denied);
         if let Some(session) = arrival.session {
             let mut sessions = self.sessions.borrow_mut();
-            if sessions.ended(session, credentials.number, (outcome, denied), now) {
+            if sessions.ended(session, *token_number, (outcome, denied), now) {
                 fold.locked_out(now, session);
             }
             if matches!(outcome, Outcome::Rejected(_)) {
@@ -192,12 +200,15 @@ impl Generator {
 
     async fn renew(self: Rc<Self>, renewal: Renewal) {
         let before = self.clock.now();
-        let answer = self.token_client.renew(&renewal, signing_key(&self.timeline, before)).await;
+        let refresh_token = (!renewal.relogin)
+            .then(|| self.sessions.borrow().held(renewal.session).token.refresh_token.clone());
+        let signing = signing_key(&self.timeline, before);
+        let answer = self.token_client.renew(renewal.session, refresh_token.as_deref(), signing).await;
         let now = self.clock.now();
         let mut sessions = self.sessions.borrow_mut();
         match answer {
             Ok(token) => sessions.renewed(renewal.session, token, now),
-            Err(_) => sessions.not_renewed(&renewal, now),
+            Err(_) => sessions.not_renewed(renewal, now),
         }
         self.rescheduled.notify_one();
     }

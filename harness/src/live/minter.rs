@@ -11,7 +11,7 @@ use keyquake_idp::{
 };
 
 use super::AUDIENCE;
-use super::sessions::{Credentials, bearer, facts};
+use super::credentials::{Credentials, bearer, facts};
 use crate::arrivals::{Arrival, Arrivals};
 use crate::plan::{Plan, Stream};
 use crate::scenario::{Endpoint, TokenSource};
@@ -122,7 +122,6 @@ impl Minter {
             nonce: (*endpoint == Endpoint::Session).then(|| HeaderValue::from_static(NONCE)),
             // That a token has expired is seen by its date.
             facts: facts(&minted, forgery.filter(|forgery| *forgery != Forgery::Expired)),
-            number: 0,
         })
     }
 

@@ -11,7 +11,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::sessions::{NewToken, Renewal, login, nonce_of};
+use super::credentials::{SessionToken, login, nonce_of};
 use crate::oracle::TokenFacts;
 use crate::scenario::Endpoint;
 
@@ -76,14 +76,19 @@ impl TokenClient {
         })
     }
 
-    /// Gets a session its next token. `signing` is the key that signs at present.
-    pub(crate) async fn renew(&self, renewal: &Renewal, signing: KeyId) -> Result<NewToken, NoToken> {
+    /// Gets a session its next token: with its refresh token, or by a login. `signing` is the key that signs at present.
+    pub(crate) async fn renew(
+        &self,
+        session: u32,
+        refresh_token: Option<&str>,
+        signing: KeyId,
+    ) -> Result<SessionToken, NoToken> {
         let _turn = self.turns.acquire().await.map_err(|_| NoToken)?;
         let mut answer = self
             .client
             .post(&self.url)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(self.form(renewal))
+            .body(self.form(session, refresh_token))
             .send()
             .await
             .map_err(|_| NoToken)?;
@@ -97,26 +102,26 @@ impl TokenClient {
             }
             body.extend_from_slice(&chunk);
         }
-        self.read(&body, signing).ok_or(NoToken)
+        self.read(session, &body, signing).ok_or(NoToken)
     }
 
     /// The parameters of the request. None of their values has a character that would need escaping.
-    fn form(&self, renewal: &Renewal) -> String {
-        let login = login(self.endpoint, renewal.session);
-        let mut form = match &renewal.refresh_token {
+    fn form(&self, session: u32, refresh_token: Option<&str>) -> String {
+        let login = login(self.endpoint, session);
+        let mut form = match refresh_token {
             Some(token) => format!("grant_type=refresh_token&refresh_token={token}"),
             None => {
                 format!("grant_type=client_credentials&client_id={}&scope={}", login.client, login.scope)
             }
         };
-        if let Some(nonce) = nonce_of(self.endpoint, renewal.session) {
+        if let Some(nonce) = nonce_of(self.endpoint, session) {
             form.push_str("&nonce=");
             form.push_str(&nonce);
         }
         form
     }
 
-    fn read(&self, body: &[u8], signing: KeyId) -> Option<NewToken> {
+    fn read(&self, session: u32, body: &[u8], signing: KeyId) -> Option<SessionToken> {
         let answer: Answer = serde_json::from_slice(body).ok()?;
         let token = match self.endpoint {
             Endpoint::Api => answer.access_token,
@@ -127,7 +132,7 @@ impl TokenClient {
         let claims: Claims = segment(segments.next()?)?;
         let facts =
             TokenFacts { key: self.key(&header.kid, signing)?, expires: UnixTime(claims.exp), forged: None };
-        Some(NewToken { token, facts, refresh_token: answer.refresh_token })
+        Some(SessionToken::new(self.endpoint, session, (&token, facts), answer.refresh_token))
     }
 
     /// The key of this name; keys that share a name never sign at the same time.

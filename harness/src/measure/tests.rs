@@ -1,7 +1,7 @@
 //! Episodes and metrics over made-up requests, whose numbers can be worked out by hand.
 
 use keyquake_core::{Span, Time, UnixTime};
-use keyquake_idp::{Clock, KeyId};
+use keyquake_idp::{KeyId, Pace};
 use keyquake_reports::judge;
 use keyquake_reports::record::{Record, RecoveryState, Verdict};
 
@@ -19,8 +19,8 @@ fn at(millis: i64) -> Time {
 
 /// A request every 50 ms, on both replicas in turn; `end` says which key it carries and how it ends.
 fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Record {
-    let clock = Clock::start(Span::ZERO, plan.speed, UnixTime(1_000_000)).unwrap();
-    let mut fold = Fold::new(plan, clock);
+    let pace = Pace::new(plan.speed, UnixTime(1_000_000)).unwrap();
+    let mut fold = Fold::new(plan, pace);
     for i in 0..1_200 {
         let (millis, replica) = (i * 50, u32::try_from(i % 2).unwrap());
         let (key, status) = end(millis, replica);

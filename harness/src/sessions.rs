@@ -1,0 +1,271 @@
+//! Clients: each holds one token, renews it in time, and reacts when it is rejected.
+//!
+//! What a token is made of is its engine's matter: a header for a live run, bare facts for a simulated one.
+
+use std::collections::BTreeSet;
+
+use keyquake_core::{Span, Time};
+use rand::RngExt;
+
+use crate::observe::Outcome;
+use crate::plan::Plan;
+use crate::scenario::OnReject;
+use crate::seed;
+
+/// A session with this many denials in a row counts as locked out.
+const LOCKED_OUT: u32 = 3;
+/// How long a session waits that asked for a token and got none.
+const ASK_AGAIN: Span = Span::from_secs(1);
+
+/// All sessions of a run, with tokens of type `T`.
+#[derive(Debug)]
+pub(crate) struct Sessions<T> {
+    sessions: Vec<Session<T>>,
+    queue: BTreeSet<(Time, u32)>,
+    /// How long after its issue a token is renewed.
+    renew_after: Span,
+    on_reject: OnReject,
+}
+
+/// A session's token.
+#[derive(Clone, Debug)]
+pub(crate) struct Held<T> {
+    pub(crate) token: T,
+    /// Counts the session's tokens, so that a late rejection of an earlier one is told from one of this.
+    pub(crate) number: u64,
+}
+
+/// A session asks for its next token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    pub(crate) session: u32,
+    /// A rejection made it ask.
+    pub(crate) forced: bool,
+    /// It logs in anew, instead of asking with what it got at its last login.
+    pub(crate) relogin: bool,
+}
+
+#[derive(Debug)]
+struct Session<T> {
+    held: Held<T>,
+    denied_in_a_row: u32,
+    /// When it asks for the next token; `None` while it is asking.
+    due: Option<Due>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Due {
+    at: Time,
+    forced: bool,
+    relogin: bool,
+}
+
+impl<T> Sessions<T> {
+    /// Logs all sessions in. Their tokens are as old as those of sessions that have long been renewing: their ages are
+    /// spread evenly up to the moment of renewal. `first` makes the token of a session, of that age.
+    ///
+    /// # Errors
+    ///
+    /// The first that `first` returns.
+    pub(crate) fn log_in<E>(
+        plan: &Plan,
+        mut first: impl FnMut(u32, Span) -> Result<T, E>,
+    ) -> Result<Self, E> {
+        let renew_after = plan.token_lifetime.scale(plan.traffic.renew_at.fraction());
+        let start = Time::ZERO - plan.warmup;
+        let mut ages = seed::generator(plan.seed, "token ages", 0);
+        let mut all = Self {
+            sessions: Vec::new(),
+            queue: BTreeSet::new(),
+            renew_after,
+            on_reject: plan.traffic.on_reject,
+        };
+        for session in 0..plan.traffic.sessions {
+            let age = renew_after.scale(ages.random());
+            let due = Due { at: start + renew_after.saturating_sub(age), forced: false, relogin: false };
+            all.queue.insert((due.at, session));
+            all.sessions.push(Session {
+                held: Held { token: first(session, age)?, number: 0 },
+                denied_in_a_row: 0,
+                due: Some(due),
+            });
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn held(&self, session: u32) -> &Held<T> {
+        &self.sessions[session as usize].held
+    }
+
+    /// When the next session asks for a token.
+    pub(crate) fn next_due(&self) -> Option<Time> {
+        self.queue.first().map(|(at, _)| *at)
+    }
+
+    /// The sessions that ask for a token now; each waits for its answer.
+    pub(crate) fn due(&mut self, now: Time) -> Vec<Renewal> {
+        let mut due = Vec::new();
+        while let Some(&(at, session)) = self.queue.first().filter(|(at, _)| *at <= now) {
+            self.queue.remove(&(at, session));
+            let Some(Due { forced, relogin, .. }) = self.sessions[session as usize].due.take() else {
+                continue;
+            };
+            due.push(Renewal { session, forced, relogin });
+        }
+        due
+    }
+
+    /// A session got its token.
+    pub(crate) fn renewed(&mut self, session: u32, token: T, now: Time) {
+        let it = &mut self.sessions[session as usize];
+        it.held = Held { token, number: it.held.number + 1 };
+        self.schedule(session, Due { at: now + self.renew_after, forced: false, relogin: false });
+    }
+
+    /// A session got none, and asks again.
+    pub(crate) fn not_renewed(&mut self, renewal: Renewal, now: Time) {
+        let Renewal { session, forced, relogin } = renewal;
+        self.schedule(session, Due { at: now + ASK_AGAIN, forced, relogin });
+    }
+
+    /// A request of a session has ended. Returns whether the session is locked out with it.
+    pub(crate) fn ended(
+        &mut self,
+        session: u32,
+        number: u64,
+        (outcome, denied): (Outcome, bool),
+        now: Time,
+    ) -> bool {
+        let it = &mut self.sessions[session as usize];
+        it.denied_in_a_row = if denied { it.denied_in_a_row + 1 } else { 0 };
+        let locked_out = it.denied_in_a_row == LOCKED_OUT;
+        let current = it.held.number == number;
+        if current && matches!(outcome, Outcome::Rejected(_)) {
+            self.react(session, now);
+        }
+        locked_out
+    }
+
+    fn react(&mut self, session: u32, now: Time) {
+        let reaction = match self.on_reject {
+            OnReject::Keep => return,
+            OnReject::Renew(renew) => Due { at: now + renew.after, forced: true, relogin: false },
+            OnReject::Relogin => Due { at: now, forced: true, relogin: true },
+        };
+        // A session that is asking already, or will sooner, has reacted.
+        if self.sessions[session as usize].due.is_some_and(|due| reaction.at < due.at) {
+            self.schedule(session, reaction);
+        }
+    }
+
+    fn schedule(&mut self, session: u32, due: Due) {
+        let it = &mut self.sessions[session as usize];
+        if let Some(old) = it.due.replace(due) {
+            self.queue.remove(&(old.at, session));
+        }
+        self.queue.insert((due.at, session));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::plan;
+    use std::convert::Infallible;
+
+    fn at(secs: i64) -> Time {
+        Time::from_nanos(secs * 1_000_000_000)
+    }
+
+    /// Ten sessions whose tokens live for 100 s and are renewed after 80 s; a token is its age at the start.
+    fn sessions(traffic: &str) -> Sessions<Span> {
+        let plan = plan(&format!(
+            "[idp]\ntoken_lifetime = \"100s\"\n[traffic]\nrate = \"10/s\"\nsessions = 10\n{traffic}"
+        ));
+        let Ok(sessions) = Sessions::log_in(&plan, |_, age| Ok::<_, Infallible>(age));
+        sessions
+    }
+
+    const REJECTED: (Outcome, bool) = (Outcome::Rejected(401), true);
+
+    #[test]
+    fn first_tokens_have_all_ages_up_to_their_renewal() {
+        let sessions = sessions("");
+        let mut ages: Vec<u64> = (0..10).map(|session| sessions.held(session).token.as_secs()).collect();
+        ages.sort_unstable();
+        assert!(ages.iter().all(|age| (0..80).contains(age)), "{ages:?}");
+        assert!(ages[9] - ages[0] > 20, "{ages:?}");
+        for session in 0..10 {
+            let due = sessions.sessions[session].due.unwrap().at;
+            let age = sessions.sessions[session].held.token;
+            assert_eq!(due + age, at(80));
+        }
+    }
+
+    #[test]
+    fn a_token_is_renewed_in_time() {
+        let mut sessions = sessions("");
+        let first = sessions.next_due().unwrap();
+        assert_eq!(sessions.due(first - Span::from_secs(1)), []);
+        let renewal = sessions.due(first).remove(0);
+        assert!(!renewal.forced && !renewal.relogin);
+        sessions.renewed(renewal.session, Span::INFINITE, at(50));
+        let Held { token, number } = sessions.held(renewal.session);
+        assert_eq!((*token, *number), (Span::INFINITE, 1));
+        assert!(sessions.due(at(130)).contains(&renewal));
+    }
+
+    #[test]
+    fn a_rejection_brings_the_renewal_forward_once() {
+        let mut sessions = sessions("on_reject = { renew = { after = \"2s\" } }\nrenew_at = \"100%\"");
+        let session =
+            (0..10).find(|session| sessions.sessions[*session].due.unwrap().at > at(10)).unwrap() as u32;
+        sessions.ended(session, 0, REJECTED, at(1));
+        sessions.ended(session, 0, REJECTED, at(2));
+        let due = sessions.sessions[session as usize].due.unwrap();
+        assert_eq!((due.at, due.forced), (at(3), true));
+        let renewal = sessions.due(at(3)).into_iter().find(|due| due.session == session).unwrap();
+        assert!(renewal.forced && !renewal.relogin);
+        sessions.ended(session, 0, REJECTED, at(3));
+        assert_eq!(sessions.sessions[session as usize].due, None, "it is asking already");
+        sessions.renewed(session, Span::ZERO, at(4));
+        sessions.ended(session, 0, REJECTED, at(5));
+        assert_eq!(
+            sessions.sessions[session as usize].due.unwrap().at,
+            at(104),
+            "a late rejection of the old token"
+        );
+    }
+
+    #[test]
+    fn keeping_does_nothing_and_relogin_asks_anew_at_once() {
+        let mut keeping = sessions("on_reject = \"keep\"");
+        let before = keeping.sessions[0].due;
+        keeping.ended(0, 0, REJECTED, at(0));
+        assert_eq!(keeping.sessions[0].due, before);
+
+        let mut relogin = sessions("on_reject = \"relogin\"");
+        relogin.ended(0, 0, REJECTED, at(0));
+        let renewal = relogin.due(at(0)).into_iter().find(|due| due.session == 0).unwrap();
+        assert!(renewal.forced && renewal.relogin);
+    }
+
+    #[test]
+    fn three_denials_in_a_row_lock_out_once() {
+        let mut sessions = sessions("");
+        let accepted = (Outcome::Accepted(200), false);
+        let ends = [REJECTED, REJECTED, accepted, REJECTED, REJECTED, REJECTED, REJECTED];
+        let locked: Vec<bool> = ends.map(|end| sessions.ended(0, 0, end, at(0))).to_vec();
+        assert_eq!(locked, [false, false, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_failed_renewal_is_tried_again() {
+        let mut sessions = sessions("");
+        let first = sessions.next_due().unwrap();
+        let renewal = sessions.due(first).remove(0);
+        sessions.not_renewed(renewal, first);
+        let again = sessions.due(first + Span::from_secs(1));
+        assert!(again.contains(&renewal));
+    }
+}
