@@ -1,8 +1,11 @@
 //! What a person types, and what a run ends with.
 
+mod folder;
 mod idp;
+mod rehearsal;
 mod report;
 mod run;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -35,6 +38,8 @@ Exit codes:
 enum Command {
     /// Rotate keys under load and report what broke.
     Run(run::Run),
+    /// Rehearse the same in virtual time: a day in moments.
+    Simulate(simulate::Simulate),
     /// Draw the report of a result.json again.
     Report(report::Report),
     /// Run the mock IdP alone, for any service to point at.
@@ -67,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
     end_on_panic();
     let outcome = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
+        Command::Simulate(simulate) => simulate.execute(),
         Command::Report(report) => report.execute(),
         Command::Idp(idp) => idp.execute(),
     };

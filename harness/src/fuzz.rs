@@ -6,6 +6,7 @@ use std::path::Path;
 use keyquake_core::Time;
 use keyquake_fuzz::Target;
 use keyquake_idp::Timeline;
+use keyquake_reports::record::Engine;
 
 use crate::arrivals::Arrivals;
 use crate::plan::Plan;
@@ -63,7 +64,9 @@ fn scenario() {
         // Its last line is laid over the others, as a flag would be.
         let (file, setting) = text.trim_end().rsplit_once('\n').unwrap_or((text, ""));
         for overrides in [vec![], vec![setting.to_owned()]] {
-            match Source::new("fuzz.toml", file, &overrides).and_then(|source| Plan::check(&source)) {
+            match Source::new("fuzz.toml", file, &overrides)
+                .and_then(|source| Plan::check(&source, Engine::Live))
+            {
                 Ok(plan) => assert_sound(&plan),
                 Err(complaint) => assert!(complaint.starts_with("error: "), "{complaint}"),
             }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use keyquake_core::{Span, Time};
 use keyquake_idp::{Clock, Guard, Idp, KeyRing, Provider, Settings};
+use keyquake_reports::record::Engine;
 use rand::Rng;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
@@ -150,6 +151,7 @@ impl<'p> Stage<'p> {
         let fold = fold.context("the load generator broke down")??;
         Ok(provider.with(|idp, _| Run {
             plan,
+            engine: Engine::Live,
             command: command.to_owned(),
             fold,
             applied: idp.event_log().to_vec(),
@@ -172,7 +174,7 @@ fn settings(plan: &Plan, issuer: &str) -> Settings {
         audience: AUDIENCE.to_owned(),
         algorithm: plan.algorithm,
         token_lifetime: plan.token_lifetime,
-        cache_control: Some(format!("public, max-age={}", plan.jwks_max_age.as_secs())),
+        cache_control: Some(plan.cache_control()),
         seed: plan.seed,
     }
 }

@@ -13,8 +13,10 @@ mod plan;
 mod scenario;
 mod seed;
 mod sessions;
+mod simulate;
 mod sut;
 mod terminal;
+mod tokens;
 
 use std::process::ExitCode;
 

@@ -27,6 +27,7 @@ const CALM_FOR_LONG_ENOUGH: Span = Span::from_secs(10);
 /// A run that has ended, early or not.
 pub(crate) struct Run<'p> {
     pub(crate) plan: &'p Plan,
+    pub(crate) engine: Engine,
     /// The command that repeats it.
     pub(crate) command: String,
     pub(crate) fold: Fold,
@@ -62,7 +63,7 @@ impl Run<'_> {
                 hash: plan.hash.clone(),
             },
             seed: plan.seed,
-            engine: Engine::Live,
+            engine: self.engine,
             speed: plan.speed,
             command: self.command.clone(),
             verdict: if self.cut_short.is_some() { Verdict::Aborted } else { Verdict::Inconclusive },

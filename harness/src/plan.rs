@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) algorithm: Algorithm,
     pub(crate) token_lifetime: Span,
     pub(crate) jwks_max_age: Span,
+    /// How long a request to the IdP is on its way in virtual time, beside what the IdP takes.
+    pub(crate) fetch_time: Span,
     pub(crate) timeline: Timeline,
     pub(crate) disturbances: Vec<Disturbance>,
     pub(crate) replicas: u32,
@@ -101,6 +103,11 @@ impl Plan {
         self.replicas * self.workers
     }
 
+    /// The `Cache-Control` of the JWKS.
+    pub(crate) fn cache_control(&self) -> String {
+        format!("public, max-age={}", self.jwks_max_age.as_secs())
+    }
+
     /// The end of event time.
     pub(crate) fn end(&self) -> Time {
         Time::ZERO + self.duration
@@ -110,18 +117,30 @@ impl Plan {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::Plan;
+    use keyquake_reports::record::Engine;
+
     use crate::scenario::Source;
 
     /// The plan of a scenario with these lines, and few requests unless they say otherwise.
     pub(crate) fn plan(lines: &str) -> Plan {
+        check(lines, Engine::Live)
+    }
+
+    /// The same for virtual time.
+    pub(crate) fn simulated(lines: &str) -> Plan {
+        check(lines, Engine::Simulated)
+    }
+
+    fn check(lines: &str, engine: Engine) -> Plan {
         let text = if lines.contains("[traffic]") {
             lines.to_owned()
         } else {
             format!("{lines}\n[traffic]\nrate = \"10/s\"\n")
         };
-        let text = format!("name = \"test\"\nduration = \"60s\"\n{text}");
+        let duration = if lines.starts_with("duration") { "" } else { "duration = \"60s\"\n" };
+        let text = format!("name = \"test\"\n{duration}{text}");
         Source::new("test.toml", &text, &[])
-            .and_then(|source| Plan::check(&source))
+            .and_then(|source| Plan::check(&source, engine))
             .expect("a sound scenario")
     }
 }
@@ -132,6 +151,8 @@ mod tests {
     use std::path::Path;
 
     use keyquake_core::{Span, Time};
+
+    use keyquake_reports::record::Engine;
 
     use super::Plan;
     use super::testing::plan;
@@ -196,8 +217,8 @@ mod tests {
         for entry in fs::read_dir(root.join("scenarios")).unwrap() {
             let path = entry.unwrap().path();
             let source = Source::new("", &fs::read_to_string(&path).unwrap(), &[]).unwrap();
-            let plan =
-                Plan::check(&source).unwrap_or_else(|complaint| panic!("{}: {complaint}", path.display()));
+            let plan = Plan::check(&source, Engine::Live)
+                .unwrap_or_else(|complaint| panic!("{}: {complaint}", path.display()));
             assert_eq!(plan.name, path.file_stem().unwrap().to_str().unwrap());
             assert!(plan.question.is_some_and(|question| question.contains('?')), "{}", path.display());
             assert!(!plan.gates.is_empty() && plan.warnings.is_empty(), "{}", path.display());
@@ -205,7 +226,7 @@ mod tests {
         let readme = fs::read_to_string(root.join("README.md")).unwrap();
         let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
         let source = Source::new("README.md", example, &[]).unwrap();
-        Plan::check(&source).unwrap_or_else(|complaint| panic!("{complaint}"));
+        Plan::check(&source, Engine::Live).unwrap_or_else(|complaint| panic!("{complaint}"));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Scenario {
     #[serde(default)]
     pub(crate) limits: Limits,
     #[serde(default)]
+    pub(crate) simulate: Simulate,
+    #[serde(default)]
     pub(crate) gate: Vec<Gate>,
     #[serde(default)]
     pub(crate) gates: BTreeMap<String, String>,
@@ -323,6 +325,20 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { lateness: Span::from_millis(10), shed: Share::percent(0.1) }
+    }
+}
+
+/// What a live run finds out by itself and virtual time must be told.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Simulate {
+    /// How long a request to the IdP is on its way, beside what the IdP takes.
+    pub(crate) fetch_time: Span,
+}
+
+impl Default for Simulate {
+    fn default() -> Self {
+        Self { fetch_time: Span::from_millis(3) }
     }
 }
 

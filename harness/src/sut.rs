@@ -25,8 +25,12 @@ use keyquake_idp::Clock;
 use reqwest::Url;
 
 use self::fetch::{Fetch, over_http};
-use self::key::{PublicKey, key_set};
+use self::key::PublicKey;
 use self::keys::Keys;
+
+pub(crate) use self::freshness::freshness;
+pub(crate) use self::http::status;
+pub(crate) use self::key::key_set;
 
 /// What a replica is like.
 #[derive(Clone, Debug)]
@@ -211,7 +215,8 @@ fn in_order(candidates: &Candidates<PublicKey>) -> impl Iterator<Item = (KeyVers
     candidates.iter().map(|entry| (entry.version, &entry.key))
 }
 
-fn candidates(answer: Answer<PublicKey>) -> Result<Candidates<PublicKey>, Rejection> {
+/// What an answer of the cache means for the token that asked.
+pub(crate) fn candidates<K>(answer: Answer<K>) -> Result<Candidates<K>, Rejection> {
     match answer {
         Answer::Keys(keys) => Ok(keys),
         Answer::KidMissing => Err(Rejection::KidMissing),

@@ -196,13 +196,18 @@ impl Strike {
         &self.parts
     }
 
+    /// The fault that a request waits for, if it hangs.
+    pub fn hung_by(&self) -> Option<FaultId> {
+        self.hung_by.filter(|_| self.parts.hang)
+    }
+
     /// What becomes of a reply.
     pub fn bend(&self, reply: Reply) -> Answer {
         let after = self.parts.delay.unwrap_or_default();
-        let ending = match self.hung_by {
-            Some(fault) if self.parts.hang => Ending::Hang(fault),
-            _ if self.parts.reset => Ending::Reset,
-            _ => {
+        let ending = match self.hung_by() {
+            Some(fault) => Ending::Hang(fault),
+            None if self.parts.reset => Ending::Reset,
+            None => {
                 let reply = self.parts.bend(reply);
                 let at = reply.body.len() / 2;
                 if self.parts.drop && !reply.body.is_empty() {

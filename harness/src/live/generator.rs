@@ -16,12 +16,13 @@ use tokio::sync::{Notify, mpsc};
 
 use super::connections::{Answer, Broken, Connections};
 use super::credentials::{Credentials, SessionToken};
-use super::minter::{Prepared, signing_key};
+use super::minter::Prepared;
 use super::progress::Gauge;
 use super::token_client::TokenClient;
 use crate::arrivals::Arrival;
 use crate::observe::{Fold, Observation, Outcome};
 use crate::sessions::{Held, Renewal, Sessions};
+use crate::tokens::signing_key;
 
 /// The request header in which `/session` expects the nonce of the login.
 const NONCE: HeaderName = HeaderName::from_static("x-nonce");

@@ -5,9 +5,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use hyper::header::HeaderValue;
-use keyquake_core::{Span, Time};
 use keyquake_idp::{
-    Clock, Forgery, KeyId, KeyRing, Mint, Minted, Signer, Timeline, TokenIds, TokenKind, TokenRequest,
+    Clock, KeyId, KeyRing, Mint, Minted, Signer, Timeline, TokenIds, TokenKind, TokenRequest,
 };
 
 use super::AUDIENCE;
@@ -15,6 +14,7 @@ use super::credentials::{Credentials, bearer, facts};
 use crate::arrivals::{Arrival, Arrivals};
 use crate::plan::{Plan, Stream};
 use crate::scenario::{Endpoint, TokenSource};
+use crate::tokens::{self, signer};
 
 /// How many requests are ready before they are due, at the most.
 const AHEAD: usize = 2_048;
@@ -36,7 +36,7 @@ pub(crate) struct Minter {
     timeline: Timeline,
     keys: KeyRing,
     mint: Mint,
-    /// For tokens of pinned keys: whoever holds a key chooses how long its tokens live.
+    /// For tokens of pinned keys.
     long_lived: Mint,
     ids: TokenIds,
     streams: Vec<Stream>,
@@ -46,14 +46,12 @@ pub(crate) struct Minter {
 
 impl Minter {
     pub(crate) fn new(plan: &Plan, issuer: &str, keys: KeyRing, clock: Clock) -> Self {
-        let run = plan.warmup.saturating_add(plan.duration);
-        let long = plan.token_lifetime.saturating_add(run).saturating_add(Span::from_secs(60));
         Self {
             clock,
             timeline: plan.timeline.clone(),
             keys,
             mint: Mint::new(issuer, AUDIENCE, plan.token_lifetime),
-            long_lived: Mint::new(issuer, AUDIENCE, long),
+            long_lived: Mint::new(issuer, AUDIENCE, tokens::lifetime(plan, TokenSource::Key(KeyId::FIRST))),
             ids: TokenIds::new(plan.seed, NAMES),
             streams: plan.streams.clone(),
             repeated: BTreeMap::new(),
@@ -77,13 +75,11 @@ impl Minter {
     /// `None` for a login while no key signs: there is no token to send.
     fn prepare(&mut self, arrival: Arrival) -> Option<Prepared> {
         let stream = &self.streams[arrival.stream];
-        let (token, fresh) = (stream.token, stream.fresh);
-        let key = match token {
-            TokenSource::Session => return Some(Prepared { arrival, credentials: None }),
-            TokenSource::Login => self.timeline.active_key(arrival.at)?,
-            TokenSource::Key(key) => key,
-            TokenSource::Forged(_) => signing_key(&self.timeline, arrival.at),
-        };
+        if stream.token == TokenSource::Session {
+            return Some(Prepared { arrival, credentials: None });
+        }
+        let fresh = stream.fresh;
+        let key = signer(stream.token, &self.timeline, arrival.at)?;
         let known = self.repeated.get(&(arrival.stream, key)).filter(|_| !fresh).cloned();
         let credentials = match known {
             Some(credentials) => credentials,
@@ -100,7 +96,8 @@ impl Minter {
 
     fn make(&mut self, arrival: Arrival, key: KeyId) -> Option<Credentials> {
         let id = self.ids.draw();
-        let Stream { token, endpoint, name, .. } = &self.streams[arrival.stream];
+        let stream = &self.streams[arrival.stream];
+        let Stream { token, endpoint, name, .. } = stream;
         let request = TokenRequest {
             kind: match endpoint {
                 Endpoint::Api => TokenKind::Access { scope: String::new() },
@@ -112,16 +109,11 @@ impl Minter {
             id,
         };
         let signer = self.keys.get(key)?;
-        let forgery = match token {
-            TokenSource::Forged(forgery) => Some(*forgery),
-            _ => None,
-        };
         let minted = self.sign(signer, &request, *token);
         Some(Credentials {
             authorization: bearer(&minted.token),
             nonce: (*endpoint == Endpoint::Session).then(|| HeaderValue::from_static(NONCE)),
-            // That a token has expired is seen by its date.
-            facts: facts(&minted, forgery.filter(|forgery| *forgery != Forgery::Expired)),
+            facts: facts(&minted, tokens::forgery(stream)),
         })
     }
 
@@ -132,9 +124,4 @@ impl Minter {
             TokenSource::Login | TokenSource::Session => self.mint.mint(signer, request),
         }
     }
-}
-
-/// The key that signs at a moment; the first where none does.
-pub(crate) fn signing_key(timeline: &Timeline, at: Time) -> KeyId {
-    timeline.active_key(at).unwrap_or(KeyId::FIRST)
 }

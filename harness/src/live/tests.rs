@@ -15,6 +15,7 @@ fn play_before(listener: &TcpListener, plan: &Plan) -> keyquake_reports::Record 
     let fold = generate(stage.generator, prepared, Arc::default()).unwrap();
     let run = Run {
         plan,
+        engine: Engine::Live,
         command: String::new(),
         fold,
         applied: Vec::new(),

@@ -36,6 +36,7 @@ fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Reco
     }
     let run = Run {
         plan,
+        engine: Engine::Live,
         command: String::new(),
         fold,
         applied: Vec::new(),

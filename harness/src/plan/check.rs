@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keyquake_core::{Policy, Span, Time};
 use keyquake_idp::{Endpoint, FaultWindow, Rotation, Style, Timeline};
-use keyquake_reports::record::{Comparison, Gate, Metric, Unit};
+use keyquake_reports::record::{Comparison, Engine, Gate, Metric, Unit};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -16,6 +16,8 @@ use crate::seed;
 
 /// The longest run, by the wall clock.
 const MAX_WALL: Span = Span::from_secs(24 * 3_600);
+/// The longest simulation.
+const MAX_VIRTUAL: Span = Span::from_secs(366 * 24 * 3_600);
 /// The highest rate that a run may ask of this process, by the wall clock.
 const MAX_WALL_RATE: f64 = 50_000.0;
 /// Shorter time-outs than this, by the wall clock, are decided by the scheduler.
@@ -31,9 +33,13 @@ impl Plan {
     /// # Errors
     ///
     /// The first thing that cannot be run, with its place, as a finished text.
-    pub(crate) fn check(source: &Source) -> Result<Self, String> {
-        let scenario = source.scenario()?;
-        let check = Check { source, scenario: &scenario };
+    pub(crate) fn check(source: &Source, engine: Engine) -> Result<Self, String> {
+        let mut scenario = source.scenario()?;
+        if engine == Engine::Simulated {
+            // Virtual time has no wall clock to run against.
+            scenario.speed = 1.0;
+        }
+        let check = Check { source, scenario: &scenario, engine };
         check.run()?;
         check.traffic()?;
         check.fleet()?;
@@ -63,6 +69,7 @@ impl Plan {
             algorithm: scenario.idp.algorithm,
             token_lifetime: scenario.idp.token_lifetime,
             jwks_max_age: scenario.idp.max_age,
+            fetch_time: scenario.simulate.fetch_time,
             replicas: scenario.fleet.replicas,
             workers: scenario.fleet.workers,
             policy: scenario.fleet.policy,
@@ -77,6 +84,7 @@ impl Plan {
 struct Check<'s> {
     source: &'s Source,
     scenario: &'s Scenario,
+    engine: Engine,
 }
 
 impl Check<'_> {
@@ -99,7 +107,11 @@ impl Check<'_> {
         self.require(positive(*duration), "duration", "`duration` must be longer than zero and finite")?;
         self.require(!warmup.is_infinite(), "warmup", "`warmup` must be finite")?;
         let wall = duration.saturating_add(*warmup).scale(1.0 / speed);
-        self.require(wall <= MAX_WALL, "duration", "a run may not last longer than 24h of wall time")?;
+        let (longest, message) = match self.engine {
+            Engine::Live => (MAX_WALL, "a run may not last longer than 24h of wall time"),
+            Engine::Simulated => (MAX_VIRTUAL, "a simulation may not last longer than 366d"),
+        };
+        self.require(wall <= longest, "duration", message)?;
         let whole = idp.token_lifetime.as_nanos().is_multiple_of(1_000_000_000);
         self.require(
             positive(idp.token_lifetime) && whole,
@@ -114,7 +126,7 @@ impl Check<'_> {
         let rate = traffic.rate.per_second();
         self.require(rate > 0.0, "traffic.rate", "the rate must be above zero")?;
         let wall_rate = rate * speed;
-        if wall_rate > MAX_WALL_RATE {
+        if self.engine == Engine::Live && wall_rate > MAX_WALL_RATE {
             let message =
                 format!("{wall_rate:.0} requests a second of wall time are more than one machine sends");
             let hint =

@@ -9,7 +9,7 @@ use keyquake_core::{Freshness, Span};
 /// Reads the headers that speak of freshness (RFC 9111 section 4.2).
 ///
 /// What cannot be understood counts as stale, as section 4.2.1 advises; an `Age` that cannot is ignored (section 5.1).
-pub(super) fn freshness(headers: &HeaderMap) -> Freshness {
+pub(crate) fn freshness(headers: &HeaderMap) -> Freshness {
     let mut said = Freshness { age: age(headers), ..Freshness::UNSAID };
     for (name, value) in directives(headers) {
         if name.eq_ignore_ascii_case("no-cache") || name.eq_ignore_ascii_case("no-store") {

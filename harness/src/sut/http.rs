@@ -84,7 +84,7 @@ impl Replica {
 }
 
 /// The status that a client sees for a rejection.
-fn status(rejection: Rejection, policy: &Policy) -> StatusCode {
+pub(crate) fn status(rejection: Rejection, policy: &Policy) -> StatusCode {
     let by_policy = |status| StatusCode::from_u16(status).unwrap_or(StatusCode::UNAUTHORIZED);
     match rejection {
         Rejection::KidUnknown => by_policy(policy.http_unknown_kid),

@@ -9,7 +9,7 @@ use keyquake_core::{Algorithm, Jwk, Jwks, JwksError, KeyEntry, KeySet, Material,
 
 /// A public key in AWS-LC's own form: parsing it for every signature would cost more than the signature.
 #[derive(Debug)]
-pub(super) struct PublicKey {
+pub(crate) struct PublicKey {
     algorithm: Algorithm,
     parsed: ParsedPublicKey,
 }
@@ -46,7 +46,7 @@ impl Verify for PublicKey {
 /// # Errors
 ///
 /// The body as a whole is no key set.
-pub(super) fn key_set(body: &[u8]) -> Result<Arc<KeySet<PublicKey>>, JwksError> {
+pub(crate) fn key_set(body: &[u8]) -> Result<Arc<KeySet<PublicKey>>, JwksError> {
     let Jwks { keys, unusable, over_bound } = Jwks::parse(body)?;
     let listed = keys.len() + unusable.len() + over_bound;
     let keys: Vec<_> = keys.into_iter().filter_map(entry).collect();

@@ -178,6 +178,12 @@ impl Parts {
         !self.drop && self.has_body() && self.body.is_none_or(|body| body == Body::Bom)
     }
 
+    /// Whether the endpoint's own document comes through, sooner or later.
+    pub fn spares_document(&self) -> bool {
+        let ends_otherwise = self.hang || self.reset || self.drop || self.redirect.is_some();
+        !ends_otherwise && self.status.is_none() && self.body.is_none()
+    }
+
     /// Whether a client that has the document already can be told so.
     pub(crate) fn is_conditional(&self) -> bool {
         self.status.is_none() && self.body.is_none() && !self.drop

@@ -7,8 +7,8 @@ use anyhow::Context;
 use keyquake_reports::Record;
 use keyquake_reports::record::WriteError;
 
-use super::quoted;
-use crate::cli::Stopped;
+use super::Stopped;
+use super::rehearsal::quoted;
 
 /// The record within its folder.
 const RECORD: &str = "result.json";

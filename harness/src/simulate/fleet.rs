@@ -1,0 +1,167 @@
+//! The caches of all instances, and what passes between them and the IdP.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Span, Time};
+use keyquake_idp::{JwksLog, JwksLogEntry};
+use rand::Rng;
+
+use super::world::{Served, World};
+use crate::plan::Plan;
+use crate::seed;
+
+/// Names a lookup.
+pub(super) type Ticket = u64;
+
+/// Every cache that there is or was: a restart puts a new one in the place of the old.
+pub(super) struct Fleet {
+    /// How long a fetch is on its way, beside what the IdP takes.
+    fetch_time: Span,
+    caches: Vec<Cache>,
+    /// The cache of each instance.
+    current: Vec<usize>,
+    /// The JWKS requests under way, and where each is in the log.
+    flights: BTreeMap<(usize, FetchId), Option<usize>>,
+    log: Vec<JwksLogEntry>,
+    dropped: u64,
+}
+
+struct Cache {
+    instance: u32,
+    cache: KeyCache<(), Ticket>,
+    deadline: Option<Time>,
+}
+
+/// What a fleet waits for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// The deadline of a cache.
+    Deadline(usize),
+    /// The end of a fetch.
+    Fetched(usize, FetchId, Box<Served>),
+}
+
+/// What an event led to.
+#[derive(Debug, Default)]
+pub(super) struct Reaction {
+    pub(super) answers: Vec<(Ticket, Answer<()>)>,
+    pub(super) pending: Vec<(Time, Pending)>,
+}
+
+impl Fleet {
+    /// The fleet of a plan, with its caches as old as planned.
+    pub(super) fn new(plan: &Plan, world: &World) -> anyhow::Result<Self> {
+        let mut fleet = Self {
+            fetch_time: plan.fetch_time,
+            caches: Vec::new(),
+            current: Vec::new(),
+            flights: BTreeMap::new(),
+            log: Vec::new(),
+            dropped: 0,
+        };
+        let start = Time::ZERO - plan.warmup;
+        for (instance, filled) in (0..plan.instances()).zip(&plan.caches) {
+            let mut cache = cold(plan, instance)?;
+            if let Some(at) = filled {
+                cache.cache.handle(Event::Preload(world.published(*at), *at), start, &mut Vec::new());
+            }
+            fleet.current.push(fleet.caches.len());
+            fleet.caches.push(cache);
+        }
+        Ok(fleet)
+    }
+
+    /// The cache of an instance at present.
+    pub(super) fn cache_of(&self, instance: u32) -> usize {
+        self.current[instance as usize]
+    }
+
+    /// Puts a cold cache in the place of an instance's. Who waits for the old one is still answered by it.
+    pub(super) fn restart(&mut self, plan: &Plan, instance: u32) -> anyhow::Result<()> {
+        self.current[instance as usize] = self.caches.len();
+        self.caches.push(cold(plan, instance)?);
+        Ok(())
+    }
+
+    /// Hands an event to a cache and carries out what it decides.
+    pub(super) fn handle(
+        &mut self,
+        number: usize,
+        event: Event<(), Ticket>,
+        now: Time,
+        world: &mut World,
+    ) -> Reaction {
+        let mut decisions = Vec::new();
+        let it = &mut self.caches[number];
+        let deadline = it.cache.handle(event, now, &mut decisions).map(|deadline| deadline.at);
+        let mut reaction = Reaction::default();
+        if it.deadline != deadline {
+            it.deadline = deadline;
+            reaction.pending.extend(deadline.map(|at| (at, Pending::Deadline(number))));
+        }
+        for decision in decisions {
+            match decision {
+                Decision::Answer(ticket, answer) => reaction.answers.push((ticket, answer)),
+                Decision::Fetch(id) => reaction.pending.push(self.fetch(number, id, now, world)),
+                Decision::Cancel(id) => drop(self.flights.remove(&(number, id))),
+            }
+        }
+        reaction
+    }
+
+    /// What becomes of something that was pending.
+    pub(super) fn resume(&mut self, pending: Pending, now: Time, world: &mut World) -> Reaction {
+        match pending {
+            Pending::Deadline(number) if self.caches[number].deadline.is_some_and(|at| at <= now) => {
+                self.handle(number, Event::Timeout, now, world)
+            }
+            Pending::Deadline(_) => Reaction::default(),
+            Pending::Fetched(number, id, served) => match self.flights.remove(&(number, id)) {
+                Some(entry) => {
+                    self.note_answer(entry, &served, now);
+                    self.handle(number, Event::Fetched(id, served.response()), now, world)
+                }
+                // Given up before.
+                None => Reaction::default(),
+            },
+        }
+    }
+
+    fn fetch(&mut self, number: usize, id: FetchId, now: Time, world: &mut World) -> (Time, Pending) {
+        let instance = self.caches[number].instance;
+        let served = world.ask(now, instance);
+        let entry = self.note_request(now, instance);
+        self.flights.insert((number, id), entry);
+        (served.at.from(now) + self.fetch_time, Pending::Fetched(number, id, Box::new(served)))
+    }
+
+    fn note_request(&mut self, at: Time, instance: u32) -> Option<usize> {
+        if self.log.len() >= JwksLog::MAX_ENTRIES {
+            self.dropped += 1;
+            return None;
+        }
+        let keys = Arc::default();
+        self.log.push(JwksLogEntry { at, instance: Some(instance), answered: None, status: None, keys });
+        Some(self.log.len() - 1)
+    }
+
+    fn note_answer(&mut self, entry: Option<usize>, served: &Served, at: Time) {
+        if let (Some(entry), Some(status)) = (entry.and_then(|index| self.log.get_mut(index)), served.status)
+        {
+            (entry.answered, entry.status) = (Some(at), Some(status));
+            entry.keys = Arc::clone(&served.keys);
+        }
+    }
+
+    /// The JWKS requests in the order of their arrival, and how many more there were.
+    pub(super) fn into_log(self) -> (Vec<JwksLogEntry>, u64) {
+        (self.log, self.dropped)
+    }
+}
+
+fn cold(plan: &Plan, instance: u32) -> anyhow::Result<Cache> {
+    let jitter_seed = seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64();
+    let cache = KeyCache::new(plan.policy.clone(), jitter_seed)?;
+    Ok(Cache { instance, cache, deadline: None })
+}

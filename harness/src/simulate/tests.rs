@@ -1,0 +1,139 @@
+//! The engine, held against what can be worked out by hand.
+
+use std::fs;
+use std::path::Path;
+
+use keyquake_reports::judge;
+use keyquake_reports::record::{Cell, Engine, Record, Verdict};
+
+use super::run;
+use crate::plan::Plan;
+use crate::plan::testing::simulated;
+use crate::scenario::Source;
+
+fn record_of(plan: &Plan) -> Record {
+    let mut record = run(plan, "keyquake simulate").expect("keys can be made").record();
+    judge(&mut record);
+    record
+}
+
+fn cell(lines: &str) -> Cell {
+    record_of(&simulated(lines)).cells.remove(0)
+}
+
+/// JWKS requests in event time.
+fn fetches(lines: &str) -> f64 {
+    cell(lines).metrics.jwks.jwks_requests as f64
+}
+
+#[test]
+fn every_scenario_of_the_repository_ends_as_it_promises() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")).unwrap() {
+        let path = entry.unwrap().path();
+        let source = Source::new("", &fs::read_to_string(&path).unwrap(), &[]).unwrap();
+        let record = record_of(&Plan::check(&source, Engine::Simulated).unwrap());
+        assert_eq!(record.verdict, Verdict::Pass, "{}: {:?}", path.display(), record.reasons);
+        assert_eq!(record.engine, Engine::Simulated);
+    }
+}
+
+#[test]
+fn one_seed_gives_the_same_bytes_and_another_gives_others() {
+    let lines = |seed: u32| {
+        format!("seed = {seed}\n[[rotation]]\nat = \"20s\"\nstyle = \"no-overlap\"\n[fleet]\nreplicas = 3\n")
+    };
+    let json = |seed| record_of(&simulated(&lines(seed))).to_json().unwrap();
+    assert_eq!(json(1), json(1));
+    assert_ne!(json(1), json(2));
+}
+
+/// A cache that is filled when it is asked and empty waits for the next request after each lifetime: a cycle lasts
+/// TTL + 1/rate on average, with a deviation of 1/rate.
+#[test]
+fn a_lazy_ttl_fetches_as_often_as_renewal_theory_says() {
+    let (rate, ttl, length) = (0.5, 10.0, 100_000.0);
+    let fetched = fetches(&format!(
+        "duration = \"{length}s\"\n[simulate]\nfetch_time = \"0s\"\n[fleet]\ncache = \"cold\"\n\
+         policy = {{ ttl = \"{ttl}s\", limiter = \"none\" }}\n[traffic]\nrate = \"{rate}/s\"\n\
+         background = {{ expired = \"0%\", forged = \"0%\" }}\n"
+    ));
+    let cycle: f64 = ttl + 1.0 / rate;
+    let deviation = (length / cycle.powi(3)).sqrt() / rate;
+    assert!((fetched - length / cycle).abs() < 4.0 * deviation, "{fetched} fetches");
+}
+
+/// Under a flood of unknown kids a cooldown lets a fetch through when it ends, at the next stray.
+#[test]
+fn a_cooldown_bounds_what_a_flood_fetches() {
+    let fetched = fetches(
+        "duration = \"1000s\"\n[simulate]\nfetch_time = \"0s\"\n[fleet.policy]\nttl = \"10h\"\nlimiter = \"cooldown\"\n\
+         limiter_interval = \"10s\"\nlimiter_anchor = \"attempt\"\n[traffic]\nrate = \"1/s\"\n\
+         [[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"100/s\"\n",
+    );
+    assert!((99.0..=101.0).contains(&fetched), "{fetched} fetches");
+}
+
+const STEADY: &str = "[traffic]\nrate = \"100/s\"\nbackground = { expired = \"0%\", forged = \"0%\" }\n";
+
+#[test]
+fn a_fetch_keeps_requests_waiting_as_long_as_it_takes() {
+    let slow = format!(
+        "[simulate]\nfetch_time = \"200ms\"\n[fleet]\ncache = \"cold\"\npolicy = {{ ttl = \"1h\" }}\n{STEADY}"
+    );
+    let cell = cell(&slow);
+    let latency = cell.metrics.all.latency_ms.unwrap();
+    assert!((150.0..=201.0).contains(&latency.max), "{latency:?}");
+    assert_eq!((cell.metrics.all.denied, cell.metrics.jwks.jwks_requests), (0, 1));
+    assert_eq!(cell.metrics.fidelity.lateness_ms, None, "nothing was sent that could be late");
+}
+
+#[test]
+fn a_hung_endpoint_is_given_up_by_the_cache_and_by_the_clients() {
+    let hung = |policy: &str| {
+        cell(&format!(
+            "[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\njwks = {{ hang = true }}\n\
+             [fleet]\ncache = {{ age = \"0s\" }}\npolicy = {{ ttl = \"15s\", on_fetch_error = \"fail\", {policy} }}\n\
+             {STEADY}timeout = \"2s\"\n"
+        ))
+    };
+    // The cache gives up after a second, and tells who waited; then it backs off.
+    let patient_clients = hung("fetch_timeout = \"1s\", failure_backoff = \"1s\"").metrics.all;
+    assert!(patient_clients.statuses[&503] > 1_000, "{patient_clients:?}");
+    assert_eq!(patient_clients.outcomes.get("timed_out"), None);
+    // Here the clients are gone before the cache has an answer for them.
+    let patient_cache = hung("fetch_timeout = \"30s\", max_waiters = 10000").metrics.all;
+    assert!(patient_cache.outcomes["timed_out"] > 1_000, "{patient_cache:?}");
+    // Only who waits when the endpoint resets, or in the second after that, hears of the failure.
+    assert!(patient_cache.statuses[&503] < 400, "{patient_cache:?}");
+}
+
+#[test]
+fn a_restart_empties_the_caches_and_a_revoked_key_is_refused_from_then_on() {
+    let cell = cell(&format!(
+        "[[rotation]]\nat = \"10s\"\nstyle = \"revoke\"\n[[runbook]]\nwhen = \"30s\"\ndo = {{ restart = {{}} }}\n\
+         [fleet]\nreplicas = 2\ncache = {{ age = \"0s\" }}\npolicy = {{ ttl = \"1h\", on_unknown_kid = \"reject\" }}\n\
+         {STEADY}[[traffic.stream]]\nname = \"thief\"\ntoken = \"key:key-1\"\nrate = \"20/s\"\n"
+    ));
+    let episode = &cell.episodes[0].metrics;
+    let exposure = episode.revocation_exposure.iter().find(|exposure| exposure.stream == "thief").unwrap();
+    assert!((18.0..=20.01).contains(&exposure.lasted.seconds) && !exposure.lasted.at_least, "{exposure:?}");
+    // Nobody's old token was refused before, so nobody had asked for another.
+    assert_eq!(cell.metrics.login_storm.requests, 100);
+}
+
+#[test]
+fn sessions_get_no_token_while_the_endpoint_is_down() {
+    let requests = |fault: &str| {
+        cell(&format!(
+            "{fault}[idp]\ntoken_lifetime = \"20s\"\n[fleet]\npolicy = {{ leeway = \"0s\" }}\n{STEADY}sessions = 20\n"
+        ))
+        .metrics
+    };
+    let well = requests("");
+    assert_eq!((well.all.denied, well.all.rejected_share), (0, Some(0.0)));
+    let down = requests("[[fault]]\nfrom = \"10s\"\nfor = \"30s\"\ntoken = { status = 503 }\n");
+    assert!(down.all.rejected_share.unwrap() > 0.1, "{down:?}");
+    assert_eq!(down.all.denied, 0, "an expired token is refused with reason");
+    let slow = requests("[[fault]]\nfrom = \"10s\"\nfor = \"30s\"\ntoken = { delay = \"1s\" }\n");
+    assert_eq!(slow.all.rejected_share, Some(0.0), "a second is soon enough");
+}

@@ -1,0 +1,238 @@
+//! The IdP as virtual time meets it: what each request would be answered, without sending anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keyquake_core::{Algorithm, Class, Freshness, KeyEntry, KeySet, KeyVersion, Response, Span, Time};
+use keyquake_idp::{
+    Answer, Ending, Endpoint, Fault, FaultId, Idp, KeyId, KeyRing, Pace, RequestFacts, Settings, Strike,
+    Timeline,
+};
+use serde_json::json;
+
+use crate::plan::Plan;
+use crate::sut::{freshness, key_set};
+
+/// What the keys sign with. Nothing here is signed, and keys of this kind take no time to make.
+const ALGORITHM: Algorithm = Algorithm::Es256;
+
+/// The provider, asked by a fleet in virtual time.
+pub(super) struct World {
+    idp: Idp,
+    seed: u64,
+    pace: Pace,
+    token_lifetime: Span,
+    keys: BTreeMap<KeyId, Key>,
+    /// The faults that are in force from a moment on, in order.
+    faults: Vec<(Time, Vec<(FaultId, Fault)>)>,
+    /// How many requests each endpoint has had.
+    requests: BTreeMap<Endpoint, u64>,
+    /// The answers to requests since the provider last changed, by what strikes them.
+    served: Vec<(Strike, Served)>,
+    /// Until when those hold.
+    served_until: Time,
+}
+
+/// What a token says about its key, and which key that is.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) class: Class,
+    pub(super) version: KeyVersion,
+}
+
+/// What comes of a request for the key set.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    /// When it ends, the way of the bytes not counted; at the end of a fault for one that hangs.
+    pub(super) at: Ends,
+    pub(super) status: Option<u16>,
+    /// Which of the provider's keys were sent.
+    pub(super) keys: Arc<[KeyId]>,
+    freshness: Freshness,
+    set: Option<Arc<KeySet<()>>>,
+}
+
+/// When a request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    After(Span),
+    /// Not before this moment, and then without an answer.
+    Hangs(Time),
+}
+
+/// What comes of a request for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Issued {
+    pub(super) at: Ends,
+    /// The key that signed it; `None` when there is no token.
+    pub(super) key: Option<KeyId>,
+}
+
+impl World {
+    pub(super) fn new(plan: &Plan, pace: Pace) -> anyhow::Result<Self> {
+        let ring = KeyRing::generate(&plan.timeline, ALGORITHM)?;
+        let settings = Settings {
+            issuer: "http://idp".to_owned(),
+            audience: "keyquake".to_owned(),
+            algorithm: ALGORITHM,
+            token_lifetime: plan.token_lifetime,
+            cache_control: Some(plan.cache_control()),
+            seed: plan.seed,
+        };
+        let start = Time::ZERO - plan.warmup;
+        let keys = plan.timeline.keys().filter_map(|(id, _)| Some((id, key(&ring, id)?))).collect();
+        Ok(Self {
+            idp: Idp::new(settings, plan.timeline.clone(), ring, start)?,
+            seed: plan.seed,
+            pace,
+            token_lifetime: plan.token_lifetime,
+            keys,
+            faults: in_force(&plan.timeline),
+            requests: BTreeMap::new(),
+            served: Vec::new(),
+            served_until: start,
+        })
+    }
+
+    pub(super) fn timeline(&self) -> &Timeline {
+        self.idp.timeline()
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    pub(super) fn token_lifetime(&self) -> Span {
+        self.token_lifetime
+    }
+
+    pub(super) fn key(&self, id: KeyId) -> Option<&Key> {
+        self.keys.get(&id)
+    }
+
+    /// The key set as it was at a moment, without any fault.
+    pub(super) fn published(&self, at: Time) -> Arc<KeySet<()>> {
+        let published = self.timeline().keys().filter(|(_, life)| life.state(at).published);
+        let entry = |key: &Key| {
+            let Class { kid, algorithm } = key.class.clone();
+            Arc::new(KeyEntry { kid, algorithm, version: key.version, key: () })
+        };
+        let keys = published.filter_map(|(id, _)| self.key(id)).map(entry).collect();
+        Arc::new(KeySet { keys, unusable: 0 })
+    }
+
+    /// What a request for the key set is answered that arrives now.
+    pub(super) fn ask(&mut self, now: Time, instance: u32) -> Served {
+        let strike = self.strike(now, Endpoint::Jwks, Some(instance));
+        if now >= self.served_until {
+            self.served.clear();
+            let next = self.timeline().events().iter().find(|event| event.at > now);
+            self.served_until = next.map_or(Time::NEVER, |event| event.at);
+        }
+        if let Some((_, known)) = self.served.iter().find(|(known, _)| *known == strike) {
+            return known.clone();
+        }
+        let served = self.serve(now, &strike);
+        // What is stale grows staler with every moment.
+        if strike.parts().stale.is_none() {
+            self.served.push((strike, served.clone()));
+        }
+        served
+    }
+
+    fn serve(&mut self, now: Time, strike: &Strike) -> Served {
+        let (Answer { after, ending }, keys) = self.idp.key_set_answer(now, strike, None);
+        let unanswered =
+            |at| Served { at, status: None, keys: Arc::default(), freshness: Freshness::UNSAID, set: None };
+        let (reply, set) = match ending {
+            Ending::Hang(fault) => return unanswered(Ends::Hangs(self.end_of(fault))),
+            Ending::Reset => return unanswered(Ends::After(after)),
+            // Half a body is none.
+            Ending::Cut { reply, .. } => (reply, None),
+            Ending::Reply(reply) => {
+                let set = key_set(&reply.body).ok();
+                (reply, set.map(|set| Arc::new(without_material(&set))))
+            }
+        };
+        Served {
+            at: Ends::After(after),
+            status: Some(reply.status.as_u16()),
+            keys,
+            freshness: freshness(&reply.headers),
+            set,
+        }
+    }
+
+    /// What a session gets that asks for a token now.
+    pub(super) fn issue(&mut self, now: Time) -> Issued {
+        let strike = self.strike(now, Endpoint::Token, None);
+        let parts = strike.parts();
+        let at = match strike.hung_by() {
+            Some(fault) => Ends::Hangs(self.end_of(fault)),
+            None => Ends::After(parts.delay.unwrap_or_default()),
+        };
+        Issued { at, key: self.timeline().active_key(now).filter(|_| parts.spares_document()) }
+    }
+
+    fn strike(&mut self, now: Time, endpoint: Endpoint, instance: Option<u32>) -> Strike {
+        let count = self.requests.entry(endpoint).or_default();
+        let request = RequestFacts { endpoint, instance, number: *count };
+        *count += 1;
+        let past = self.faults.partition_point(|(from, _)| *from <= now);
+        match past.checked_sub(1).map(|index| &self.faults[index].1) {
+            Some(in_force) => Strike::of(self.seed, in_force, request),
+            None => Strike::default(),
+        }
+    }
+
+    fn end_of(&self, fault: FaultId) -> Time {
+        self.timeline().fault(fault).map_or(Time::NEVER, |window| window.until)
+    }
+}
+
+impl Ends {
+    /// When a request ends that arrives now.
+    pub(super) fn from(self, now: Time) -> Time {
+        match self {
+            Self::After(span) => now + span,
+            Self::Hangs(until) => until,
+        }
+    }
+}
+
+impl Served {
+    /// As the cache is told of it.
+    pub(super) fn response(&self) -> Response<()> {
+        Response { status: self.status, freshness: self.freshness, keys: self.set.clone() }
+    }
+}
+
+/// The faults in force after each moment at which they change.
+fn in_force(timeline: &Timeline) -> Vec<(Time, Vec<(FaultId, Fault)>)> {
+    let mut moments: Vec<Time> = timeline
+        .events()
+        .iter()
+        .filter(|timed| timed.event.fault().is_some())
+        .map(|timed| timed.at)
+        .collect();
+    moments.dedup();
+    let faults = |at| timeline.faults_at(at).map(|(id, fault)| (id, fault.clone())).collect();
+    moments.into_iter().map(|at| (at, faults(at))).collect()
+}
+
+/// The key of a ring as validators read it.
+fn key(ring: &KeyRing, id: KeyId) -> Option<Key> {
+    let document = json!({ "keys": [ring.get(id)?.key.public_jwk()] }).to_string();
+    let set = key_set(document.as_bytes()).ok()?;
+    let entry = set.keys.first()?;
+    let class = Class { kid: entry.kid.clone(), algorithm: entry.algorithm };
+    Some(Key { class, version: entry.version })
+}
+
+fn without_material<K>(set: &KeySet<K>) -> KeySet<()> {
+    let entry = |entry: &Arc<KeyEntry<K>>| {
+        let KeyEntry { kid, algorithm, version, .. } = &**entry;
+        Arc::new(KeyEntry { kid: kid.clone(), algorithm: *algorithm, version: *version, key: () })
+    };
+    KeySet { keys: set.keys.iter().map(entry).collect(), unusable: set.unusable }
+}
