@@ -1,0 +1,157 @@
+//! The services in virtual time: requests go in, and their ends come out.
+
+use std::collections::BTreeMap;
+
+use keyquake_core::{Answer, Event, KeyVersion, Keys, Rejection, Time};
+use keyquake_idp::JwksLogEntry;
+
+use super::agenda::Agenda;
+use super::fleet::{Fleet, Pending, Reaction, Ticket};
+use super::token::Token;
+use super::world::World;
+use crate::observe::Outcome;
+use crate::plan::Plan;
+use crate::sut::{self, candidates};
+
+/// A fleet before its IdP.
+pub(super) struct Service<'p> {
+    plan: &'p Plan,
+    pub(super) world: World,
+    fleet: Fleet,
+    agenda: Agenda<Due>,
+    /// Requests that have not ended.
+    under_way: BTreeMap<Ticket, Request>,
+    ended: Vec<(Ticket, Outcome)>,
+}
+
+struct Request {
+    token: Token,
+    /// Which cache it asks: it stays with that one when its instance restarts.
+    cache: usize,
+    /// The keys that did not verify it, once it has asked for others.
+    tried: Option<KeyVersion>,
+}
+
+enum Due {
+    Restart(u32),
+    Fleet(Pending),
+    /// The client has waited long enough.
+    GiveUp(Ticket),
+}
+
+impl<'p> Service<'p> {
+    /// The fleet of a plan; its replicas restart at these moments.
+    pub(super) fn new(plan: &'p Plan, world: World, restarts: &[(Time, u32)]) -> anyhow::Result<Self> {
+        let fleet = Fleet::new(plan, &world)?;
+        let mut agenda = Agenda::default();
+        for (at, replica) in restarts {
+            agenda.add(*at, Due::Restart(*replica));
+        }
+        Ok(Self { plan, world, fleet, agenda, under_way: BTreeMap::new(), ended: Vec::new() })
+    }
+
+    /// When something happens next without another request.
+    pub(super) fn next(&self) -> Option<Time> {
+        self.agenda.next()
+    }
+
+    /// Whether every request has ended.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// The requests that have ended since this was last asked.
+    pub(super) fn ended(&mut self) -> Vec<(Ticket, Outcome)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// What has passed between the fleet and the IdP.
+    pub(super) fn into_log(self) -> (Vec<JwksLogEntry>, u64) {
+        self.fleet.into_log()
+    }
+
+    /// Lets everything happen that is due.
+    pub(super) fn advance(&mut self, now: Time) -> anyhow::Result<()> {
+        while let Some(due) = self.agenda.due(now) {
+            match due {
+                Due::Restart(replica) => {
+                    for instance in replica * self.plan.workers..(replica + 1) * self.plan.workers {
+                        self.fleet.restart(self.plan, instance)?;
+                    }
+                }
+                Due::Fleet(pending) => {
+                    let reaction = self.fleet.resume(pending, now, &mut self.world);
+                    self.carry_out(reaction, now);
+                }
+                Due::GiveUp(ticket) => self.end(ticket, Outcome::TimedOut),
+            }
+        }
+        Ok(())
+    }
+
+    /// A request reaches an instance. Each has a ticket of its own.
+    pub(super) fn enter(&mut self, ticket: Ticket, token: Token, instance: u32, now: Time) {
+        let cache = self.fleet.cache_of(instance);
+        let class = token.class.clone();
+        self.under_way.insert(ticket, Request { token, cache, tried: None });
+        match class {
+            Some(class) => {
+                let reaction =
+                    self.fleet.handle(cache, Event::Lookup { class, ticket }, now, &mut self.world);
+                self.carry_out(reaction, now);
+            }
+            None => self.refuse(ticket, Rejection::AlgorithmDenied),
+        }
+        if self.under_way.contains_key(&ticket) {
+            self.agenda.add(now + self.plan.traffic.timeout, Due::GiveUp(ticket));
+        }
+    }
+
+    fn carry_out(&mut self, reaction: Reaction, now: Time) {
+        for (at, pending) in reaction.pending {
+            self.agenda.add(at, Due::Fleet(pending));
+        }
+        for (ticket, answer) in reaction.answers {
+            self.answered(ticket, answer, now);
+        }
+    }
+
+    /// Goes on with a request whose lookup was answered, as a validator does.
+    fn answered(&mut self, ticket: Ticket, answer: Answer<()>, now: Time) {
+        // The client may be gone.
+        let Some(request) = self.under_way.get(&ticket) else { return };
+        match candidates(answer) {
+            Ok(keys) if request.token.is_signed_by(&keys) => {
+                let date = self.world.pace().unix(now);
+                match request.token.check(date, self.plan.policy.leeway) {
+                    Ok(()) => self.end(ticket, Outcome::Accepted(200)),
+                    Err(rejection) => self.refuse(ticket, rejection),
+                }
+            }
+            Ok(keys) if request.tried.is_none() => self.ask_for_others(ticket, &keys, now),
+            Ok(_) => self.refuse(ticket, Rejection::BadSignature),
+            Err(rejection) => self.refuse(ticket, rejection),
+        }
+    }
+
+    fn ask_for_others(&mut self, ticket: Ticket, keys: &Keys<()>, now: Time) {
+        let Some(request) = self.under_way.get_mut(&ticket) else { return };
+        let (tried, cache) = (keys.version(), request.cache);
+        request.tried = Some(tried);
+        let Some(class) = request.token.class.clone() else { return };
+        let event = Event::BadSignature { class, tried, ticket };
+        let reaction = self.fleet.handle(cache, event, now, &mut self.world);
+        self.carry_out(reaction, now);
+    }
+
+    fn refuse(&mut self, ticket: Ticket, rejection: Rejection) {
+        let status = sut::status(rejection, &self.plan.policy);
+        self.end(ticket, Outcome::of_status(status.as_u16()));
+    }
+
+    fn end(&mut self, ticket: Ticket, outcome: Outcome) {
+        if self.under_way.remove(&ticket).is_some() {
+            self.ended.push((ticket, outcome));
+        }
+    }
+}
