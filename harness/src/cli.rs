@@ -27,7 +27,7 @@ Exit codes:
     0  pass
     1  internal error
     2  something to mend before it can start: usage, scenario, port, folder, limits
-   10  a gate failed
+   10  a gate failed, or a replay differs
    11  inconclusive: too little data
    12  void: the generator could not keep its schedule
    13  a run that had started was stopped: no room for its results
@@ -53,6 +53,8 @@ pub(crate) enum End {
     Done,
     /// A run came to this verdict.
     Verdict(Verdict),
+    /// A live run and its replay tell different stories.
+    Differs,
     /// A person stopped it.
     Interrupted,
 }
@@ -124,7 +126,7 @@ impl End {
     fn code(&self) -> u8 {
         match self {
             Self::Done | Self::Verdict(Verdict::Pass) => 0,
-            Self::Verdict(Verdict::Fail) => 10,
+            Self::Verdict(Verdict::Fail) | Self::Differs => 10,
             Self::Verdict(Verdict::Inconclusive) => 11,
             Self::Verdict(Verdict::Void) => 12,
             Self::Verdict(Verdict::Aborted) => 13,

@@ -116,7 +116,7 @@ impl<'p> Stage<'p> {
             replicas,
             sessions: RefCell::new(sessions),
             token_client: TokenClient::new(&issuer, endpoint, &keys, &plan.timeline, timeout)?,
-            fold: RefCell::new(Fold::new(plan, clock.pace())),
+            fold: RefCell::new(Fold::new(plan, clock.pace()).traced()),
             gauge: Arc::clone(&gauge),
             under_way: RefCell::default(),
             started: Cell::default(),

@@ -15,7 +15,7 @@ use keyquake_reports::record::{
 };
 
 use self::episodes::Episode;
-use crate::observe::{Fold, Segment, Tally, share};
+use crate::observe::{Fold, Segment, Tally, Trace, share};
 use crate::plan::{Plan, fault_title};
 use crate::scenario::TokenSource;
 
@@ -53,6 +53,10 @@ impl Run<'_> {
                 "the JWKS log was full: {} later requests are in no count of JWKS requests",
                 self.jwks_dropped
             ));
+        }
+        let untraced = self.fold.trace.as_ref().map_or(0, Trace::dropped);
+        if untraced > 0 {
+            warnings.push(format!("{untraced} requests are counted here and not listed in {}", Trace::FILE));
         }
         Record {
             schema: record::SCHEMA,

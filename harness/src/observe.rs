@@ -1,9 +1,10 @@
 //! From observations to counts: each request is ruled on once, when it has ended, and folded away.
 //!
-//! Memory grows with time, keys and instances, never with requests.
+//! Memory grows with time, keys and instances, never with requests; a trace of them is bounded.
 
 mod durations;
 mod tally;
+mod trace;
 mod track;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use keyquake_idp::{KeyId, Pace};
 
 pub(crate) use self::durations::Durations;
 pub(crate) use self::tally::{Counts, Tally, share};
+pub(crate) use self::trace::{Trace, TracedRequest};
 pub(crate) use self::track::Track;
 use crate::arrivals::Arrival;
 use crate::oracle::{Ground, Oracle, Ruling, TokenFacts};
@@ -73,6 +75,18 @@ impl Outcome {
             Self::Failed(status) => status,
             Self::TimedOut | Self::Shed | Self::Unfinished => None,
         }
+    }
+
+    /// The outcome of this name and status, as [`Outcome::name`] and [`Outcome::status`] give them.
+    pub(crate) fn read(name: &str, status: Option<u16>) -> Option<Self> {
+        let outcome = match (name, status) {
+            ("failed", None) => Self::Failed(None),
+            ("timed_out", None) => Self::TimedOut,
+            ("shed", None) => Self::Shed,
+            ("unfinished", None) => Self::Unfinished,
+            (_, status) => Self::of_status(status?),
+        };
+        (outcome.name() == name).then_some(outcome)
     }
 
     pub(crate) const fn name(self) -> &'static str {
@@ -177,6 +191,8 @@ pub(crate) struct Fold {
     pub(crate) afterlives: BTreeMap<(Lane, u32), Afterlife>,
     /// The first denials of the run, whose causes can be found.
     pub(crate) denials: Vec<Denial>,
+    /// The requests one by one, if anyone wants them.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Fold {
@@ -201,11 +217,20 @@ impl Fold {
             run_track: Track::new(RUN_STEP.scale(plan.speed)),
             afterlives: BTreeMap::new(),
             denials: Vec::new(),
+            trace: None,
         }
+    }
+
+    /// Keeps the requests one by one, too.
+    pub(crate) fn traced(self) -> Self {
+        Self { trace: Some(Trace::new(self.pace)), ..self }
     }
 
     /// Folds one request away, and says whether it was denied: valid, and not accepted.
     pub(crate) fn take(&mut self, seen: &Observation) -> bool {
+        if let Some(trace) = &mut self.trace {
+            trace.add(seen);
+        }
         let at = seen.arrival.at;
         let sent = seen.sent.unwrap_or(at);
         let ruling = self.oracle.rule(

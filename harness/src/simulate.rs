@@ -3,6 +3,7 @@
 mod agenda;
 mod each;
 mod fleet;
+mod replay;
 mod service;
 mod token;
 mod world;
@@ -10,4 +11,10 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+use keyquake_core::UnixTime;
+
 pub(crate) use self::each::run;
+pub(crate) use self::replay::{Agreement, Difference, replay};
+
+/// The date at which event time starts: any will do, as long as it is always the same.
+const EPOCH: UnixTime = UnixTime(1_800_000_000);

@@ -1,6 +1,7 @@
 //! The folder of one result: made before the run, filled after it, never half there.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -62,12 +63,17 @@ impl Folder {
         }
     }
 
-    /// Writes the record, then everything that is drawn from it, and puts the folder into its place. Returns the report.
+    /// Writes the record, then what `trace` puts into the folder beside it, then everything that is drawn from it, and puts
+    /// the folder into its place. Returns the report.
     ///
     /// # Errors
     ///
     /// [`Stopped`] when the disk is full, or gone; it says where the record is kept.
-    pub(super) fn fill(&self, record: &Record) -> anyhow::Result<PathBuf> {
+    pub(super) fn fill(
+        &self,
+        record: &Record,
+        trace: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> anyhow::Result<PathBuf> {
         let written = self.draft.join(RECORD);
         match self.write(record, &written) {
             Err(WriteError::Io { path, source }) => {
@@ -78,8 +84,17 @@ impl Folder {
         }
         // From here on the record is safe.
         let kept = |written: &Path| format!("the record is kept in `{}`", written.display());
+        let traced = trace(&self.draft);
         self.settle().map_err(|error| Stopped(format!("error: {error:#}\n{}", kept(&written))))?;
         let written = self.place.join(RECORD);
+        traced.map_err(|error| {
+            let place = self.place.display();
+            Stopped(format!(
+                "error: cannot write the requests to `{place}`: {error}\n{}{}",
+                kept(&written),
+                again(&written)
+            ))
+        })?;
         keyquake_reports::write(&self.place, record).map_err(|error| {
             let place = self.place.display();
             Stopped(format!(

@@ -30,7 +30,7 @@ impl Run {
         }
         let command = self.rehearsal.command("run", &plan);
         let run = live::run(&plan, &command, &mut interrupt).inspect_err(|_| folder.abandon())?;
-        let end = conclude(&folder, &judged(&run))?;
+        let end = conclude(&folder, &run, &judged(&run))?;
         Ok(if run.cut_short.is_some() { End::Interrupted } else { end })
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use keyquake_core::{Time, UnixTime};
+use keyquake_core::Time;
 use keyquake_idp::{AppliedEvent, KeyId, Pace};
 use keyquake_reports::record::Engine;
 
+use super::EPOCH;
 use super::agenda::Agenda;
 use super::fleet::Ticket;
 use super::service::Service;
@@ -19,9 +20,6 @@ use crate::oracle::TokenFacts;
 use crate::plan::Plan;
 use crate::sessions::{Held, Renewal, Sessions};
 use crate::tokens;
-
-/// The date at which event time starts: any will do, as long as it is always the same.
-const EPOCH: UnixTime = UnixTime(1_800_000_000);
 
 /// Simulates a plan request by request.
 ///
@@ -136,7 +134,7 @@ impl<'p> Simulation<'p> {
         self.fold.token_requested(self.now, renewal.forced);
         let world = &mut self.service.world;
         let issued = world.issue(self.now);
-        let ready = issued.at.from(self.now) + self.plan.fetch_time;
+        let ready = issued.at.from(self.now);
         let patience = self.now + self.plan.traffic.timeout;
         let expires = world.pace().unix(self.now) + self.plan.token_lifetime;
         let token = issued.key.filter(|_| ready < patience);

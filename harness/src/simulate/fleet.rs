@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Span, Time};
+use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Time};
 use keyquake_idp::{JwksLog, JwksLogEntry};
 use rand::Rng;
 
@@ -16,8 +16,6 @@ pub(super) type Ticket = u64;
 
 /// Every cache that there is or was: a restart puts a new one in the place of the old.
 pub(super) struct Fleet {
-    /// How long a fetch is on its way, beside what the IdP takes.
-    fetch_time: Span,
     caches: Vec<Cache>,
     /// The cache of each instance.
     current: Vec<usize>,
@@ -25,6 +23,8 @@ pub(super) struct Fleet {
     flights: BTreeMap<(usize, FetchId), Option<usize>>,
     log: Vec<JwksLogEntry>,
     dropped: u64,
+    /// When what an instance would answer changed: fetches began and ended, it was restarted.
+    changes: BTreeMap<u32, Vec<Time>>,
 }
 
 struct Cache {
@@ -53,12 +53,12 @@ impl Fleet {
     /// The fleet of a plan, with its caches as old as planned.
     pub(super) fn new(plan: &Plan, world: &World) -> anyhow::Result<Self> {
         let mut fleet = Self {
-            fetch_time: plan.fetch_time,
             caches: Vec::new(),
             current: Vec::new(),
             flights: BTreeMap::new(),
             log: Vec::new(),
             dropped: 0,
+            changes: BTreeMap::new(),
         };
         let start = Time::ZERO - plan.warmup;
         for (instance, filled) in (0..plan.instances()).zip(&plan.caches) {
@@ -77,8 +77,14 @@ impl Fleet {
         self.current[instance as usize]
     }
 
+    /// When what each instance would answer changed.
+    pub(super) fn changes(&self) -> &BTreeMap<u32, Vec<Time>> {
+        &self.changes
+    }
+
     /// Puts a cold cache in the place of an instance's. Who waits for the old one is still answered by it.
-    pub(super) fn restart(&mut self, plan: &Plan, instance: u32) -> anyhow::Result<()> {
+    pub(super) fn restart(&mut self, plan: &Plan, instance: u32, now: Time) -> anyhow::Result<()> {
+        self.changes.entry(instance).or_default().push(now);
         self.current[instance as usize] = self.caches.len();
         self.caches.push(cold(plan, instance)?);
         Ok(())
@@ -104,7 +110,7 @@ impl Fleet {
             match decision {
                 Decision::Answer(ticket, answer) => reaction.answers.push((ticket, answer)),
                 Decision::Fetch(id) => reaction.pending.push(self.fetch(number, id, now, world)),
-                Decision::Cancel(id) => drop(self.flights.remove(&(number, id))),
+                Decision::Cancel(id) => drop(self.end_flight(number, id, now)),
             }
         }
         reaction
@@ -117,7 +123,7 @@ impl Fleet {
                 self.handle(number, Event::Timeout, now, world)
             }
             Pending::Deadline(_) => Reaction::default(),
-            Pending::Fetched(number, id, served) => match self.flights.remove(&(number, id)) {
+            Pending::Fetched(number, id, served) => match self.end_flight(number, id, now) {
                 Some(entry) => {
                     self.note_answer(entry, &served, now);
                     self.handle(number, Event::Fetched(id, served.response()), now, world)
@@ -133,7 +139,15 @@ impl Fleet {
         let served = world.ask(now, instance);
         let entry = self.note_request(now, instance);
         self.flights.insert((number, id), entry);
-        (served.at.from(now) + self.fetch_time, Pending::Fetched(number, id, Box::new(served)))
+        self.changes.entry(instance).or_default().push(now);
+        (served.at.from(now), Pending::Fetched(number, id, Box::new(served)))
+    }
+
+    /// Its place in the log, unless it had ended before.
+    fn end_flight(&mut self, number: usize, id: FetchId, now: Time) -> Option<Option<usize>> {
+        let entry = self.flights.remove(&(number, id))?;
+        self.changes.entry(self.caches[number].instance).or_default().push(now);
+        Some(entry)
     }
 
     fn note_request(&mut self, at: Time, instance: u32) -> Option<usize> {

@@ -65,6 +65,11 @@ impl<'p> Service<'p> {
         std::mem::take(&mut self.ended)
     }
 
+    /// When what each instance would answer changed.
+    pub(super) fn changes(&self) -> &BTreeMap<u32, Vec<Time>> {
+        self.fleet.changes()
+    }
+
     /// What has passed between the fleet and the IdP.
     pub(super) fn into_log(self) -> (Vec<JwksLogEntry>, u64) {
         self.fleet.into_log()
@@ -76,7 +81,7 @@ impl<'p> Service<'p> {
             match due {
                 Due::Restart(replica) => {
                     for instance in replica * self.plan.workers..(replica + 1) * self.plan.workers {
-                        self.fleet.restart(self.plan, instance)?;
+                        self.fleet.restart(self.plan, instance, now)?;
                     }
                 }
                 Due::Fleet(pending) => {

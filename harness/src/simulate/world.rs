@@ -1,6 +1,6 @@
 //! The IdP as virtual time meets it: what each request would be answered, without sending anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use keyquake_core::{Algorithm, Class, Freshness, KeyEntry, KeySet, KeyVersion, Response, Span, Time};
@@ -22,6 +22,10 @@ pub(super) struct World {
     seed: u64,
     pace: Pace,
     token_lifetime: Span,
+    /// How long a request is on its way, beside what the provider takes.
+    fetch_time: Span,
+    /// How the first fetches of each instance go, if that is known.
+    script: Script,
     keys: BTreeMap<KeyId, Key>,
     /// The faults that are in force from a moment on, in order.
     faults: Vec<(Time, Vec<(FaultId, Fault)>)>,
@@ -31,6 +35,18 @@ pub(super) struct World {
     served: Vec<(Strike, Served)>,
     /// Until when those hold.
     served_until: Time,
+}
+
+/// The fetches of each instance, in order.
+pub(super) type Script = BTreeMap<u32, VecDeque<ScriptedFetch>>;
+
+/// A fetch as it is known to have gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ScriptedFetch {
+    /// How many requests for the key set came before it.
+    pub(super) number: u64,
+    /// How long it took, if it was answered.
+    pub(super) took: Option<Span>,
 }
 
 /// What a token says about its key, and which key that is.
@@ -43,7 +59,6 @@ pub(super) struct Key {
 /// What comes of a request for the key set.
 #[derive(Clone, Debug)]
 pub(super) struct Served {
-    /// When it ends, the way of the bytes not counted; at the end of a fault for one that hangs.
     pub(super) at: Ends,
     pub(super) status: Option<u16>,
     /// Which of the provider's keys were sent.
@@ -52,7 +67,7 @@ pub(super) struct Served {
     set: Option<Arc<KeySet<()>>>,
 }
 
-/// When a request ends.
+/// When a request ends, the way of its bytes included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ends {
     After(Span),
@@ -86,12 +101,19 @@ impl World {
             seed: plan.seed,
             pace,
             token_lifetime: plan.token_lifetime,
+            fetch_time: plan.fetch_time,
+            script: Script::new(),
             keys,
             faults: in_force(&plan.timeline),
             requests: BTreeMap::new(),
             served: Vec::new(),
             served_until: start,
         })
+    }
+
+    /// The same, with fetches that go as they are known to have gone.
+    pub(super) fn scripted(self, script: Script) -> Self {
+        Self { script, ..self }
     }
 
     pub(super) fn timeline(&self) -> &Timeline {
@@ -123,7 +145,18 @@ impl World {
 
     /// What a request for the key set is answered that arrives now.
     pub(super) fn ask(&mut self, now: Time, instance: u32) -> Served {
-        let strike = self.strike(now, Endpoint::Jwks, Some(instance));
+        let scripted = self.script.get_mut(&instance).and_then(VecDeque::pop_front);
+        let number = scripted.map_or_else(|| self.count(Endpoint::Jwks), |fetch| fetch.number);
+        let strike =
+            self.strike(now, RequestFacts { endpoint: Endpoint::Jwks, instance: Some(instance), number });
+        let served = self.served(now, strike);
+        match scripted.and_then(|fetch| fetch.took) {
+            Some(took) => Served { at: Ends::After(took), ..served },
+            None => served,
+        }
+    }
+
+    fn served(&mut self, now: Time, strike: Strike) -> Served {
         if now >= self.served_until {
             self.served.clear();
             let next = self.timeline().events().iter().find(|event| event.at > now);
@@ -146,7 +179,7 @@ impl World {
             |at| Served { at, status: None, keys: Arc::default(), freshness: Freshness::UNSAID, set: None };
         let (reply, set) = match ending {
             Ending::Hang(fault) => return unanswered(Ends::Hangs(self.end_of(fault))),
-            Ending::Reset => return unanswered(Ends::After(after)),
+            Ending::Reset => return unanswered(Ends::After(after.saturating_add(self.fetch_time))),
             // Half a body is none.
             Ending::Cut { reply, .. } => (reply, None),
             Ending::Reply(reply) => {
@@ -155,7 +188,7 @@ impl World {
             }
         };
         Served {
-            at: Ends::After(after),
+            at: Ends::After(after.saturating_add(self.fetch_time)),
             status: Some(reply.status.as_u16()),
             keys,
             freshness: freshness(&reply.headers),
@@ -165,19 +198,24 @@ impl World {
 
     /// What a session gets that asks for a token now.
     pub(super) fn issue(&mut self, now: Time) -> Issued {
-        let strike = self.strike(now, Endpoint::Token, None);
+        let number = self.count(Endpoint::Token);
+        let strike = self.strike(now, RequestFacts { endpoint: Endpoint::Token, instance: None, number });
         let parts = strike.parts();
         let at = match strike.hung_by() {
             Some(fault) => Ends::Hangs(self.end_of(fault)),
-            None => Ends::After(parts.delay.unwrap_or_default()),
+            None => Ends::After(parts.delay.unwrap_or_default().saturating_add(self.fetch_time)),
         };
         Issued { at, key: self.timeline().active_key(now).filter(|_| parts.spares_document()) }
     }
 
-    fn strike(&mut self, now: Time, endpoint: Endpoint, instance: Option<u32>) -> Strike {
+    /// How many requests an endpoint has had before this one.
+    fn count(&mut self, endpoint: Endpoint) -> u64 {
         let count = self.requests.entry(endpoint).or_default();
-        let request = RequestFacts { endpoint, instance, number: *count };
         *count += 1;
+        *count - 1
+    }
+
+    fn strike(&self, now: Time, request: RequestFacts) -> Strike {
         let past = self.faults.partition_point(|(from, _)| *from <= now);
         match past.checked_sub(1).map(|index| &self.faults[index].1) {
             Some(in_force) => Strike::of(self.seed, in_force, request),

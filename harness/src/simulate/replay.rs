@@ -1,0 +1,135 @@
+//! A live run played again: its own requests, restarts and fetch times, and what the simulator makes of them.
+//!
+//! The caches, the IdP's answers and the order of events are the simulator's; where it ends a request otherwise than
+//! the run did, one of them is wrong, or the two saw a change of a cache from different sides.
+
+use std::collections::BTreeMap;
+
+use keyquake_core::{Span, Time, UnixTime};
+use keyquake_idp::Pace;
+use keyquake_reports::record::Record;
+
+use super::EPOCH;
+use super::service::Service;
+use super::token::Token;
+use super::world::{Script, ScriptedFetch, World};
+use crate::observe::{Outcome, TracedRequest};
+use crate::oracle::TokenFacts;
+use crate::plan::Plan;
+use crate::tokens;
+
+/// What a run does not record of a change in a cache: how long a request is on its way there, and an answer back; by the
+/// wall clock.
+const ON_THE_WAY: Span = Span::from_millis(5);
+
+/// A live run held against its replay.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Agreement {
+    /// How many requests were played again.
+    pub(crate) requests: u64,
+    /// How many of them did not end as they had.
+    pub(crate) differ: u64,
+    /// Those that were not on their way while their cache changed.
+    pub(crate) unexplained: Vec<Difference>,
+}
+
+/// A request that ended otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Difference {
+    pub(crate) request: TracedRequest,
+    pub(crate) replayed: Outcome,
+}
+
+impl Agreement {
+    /// The share of requests that must end as they had.
+    const ENOUGH: f64 = 0.999;
+
+    /// The share of requests that ended as they had; 1 if there were none.
+    pub(crate) fn share(&self) -> f64 {
+        if self.requests == 0 { 1.0 } else { 1.0 - self.differ as f64 / self.requests as f64 }
+    }
+
+    /// Whether the simulator and the run tell the same story.
+    pub(crate) fn holds(&self) -> bool {
+        self.share() >= Self::ENOUGH && self.unexplained.is_empty()
+    }
+}
+
+/// Plays the requests of a live run of this plan again.
+///
+/// # Errors
+///
+/// The system has no randomness for keys.
+pub(crate) fn replay(plan: &Plan, record: &Record, requests: &[TracedRequest]) -> anyhow::Result<Agreement> {
+    let mut sent: Vec<(Time, &TracedRequest)> = requests
+        .iter()
+        // What was cut off at the end of a run could have ended in any way.
+        .filter(|request| request.outcome != Outcome::Unfinished)
+        .filter_map(|request| Some((request.sent?, request)))
+        .collect();
+    sent.sort_by_key(|(at, _)| *at);
+    let pace = Pace::new(plan.speed, EPOCH)?;
+    let world = World::new(plan, pace)?.scripted(script(record));
+    let mut service = Service::new(plan, world, &plan.runbook.restarts)?;
+    let mut ended: BTreeMap<u64, Outcome> = BTreeMap::new();
+    for ((at, request), ticket) in sent.iter().zip(0..) {
+        while let Some(due) = service.next().filter(|due| due <= at) {
+            service.advance(due)?;
+        }
+        let facts = facts(plan, request, pace.unix(Time::ZERO));
+        if let Some(token) = Token::new(facts, &service.world, ticket) {
+            service.enter(ticket, token, request.instance, *at);
+        }
+        ended.extend(service.ended());
+    }
+    while let Some(due) = service.next().filter(|_| !service.is_idle()) {
+        service.advance(due)?;
+        ended.extend(service.ended());
+    }
+    let on_the_way = ON_THE_WAY.scale(plan.speed);
+    let mut agreement = Agreement { requests: ended.len() as u64, ..Agreement::default() };
+    for (ticket, replayed) in ended {
+        let request = sent[ticket as usize].1;
+        if replayed == request.outcome {
+            continue;
+        }
+        agreement.differ += 1;
+        let (from, until) = (request.planned - on_the_way, request.ended + on_the_way);
+        let changed = |at: &Time| from <= *at && *at <= until;
+        if !service.changes().get(&request.instance).is_some_and(|changes| changes.iter().any(changed)) {
+            agreement.unexplained.push(Difference { request: *request, replayed });
+        }
+    }
+    Ok(agreement)
+}
+
+/// What is true of a token, as far as a trace and its plan tell.
+fn facts(plan: &Plan, request: &TracedRequest, zero: UnixTime) -> TokenFacts {
+    TokenFacts {
+        key: request.key,
+        expires: UnixTime(zero.0.saturating_add(request.expires_s)),
+        forged: tokens::forgery(&plan.streams[request.stream]),
+    }
+}
+
+/// How long each fetch of each instance took, in their order, and the how-manieth at the endpoint each was.
+fn script(record: &Record) -> Script {
+    let instances = record.cells.iter().flat_map(|cell| &cell.instances).zip(0_u32..);
+    let mut fetches: Vec<(f64, u32, Option<f64>)> = instances
+        .flat_map(|(instance, number)| {
+            let requests = instance.jwks_requests.iter();
+            requests.map(move |request| (request.at_s, number, Some(request.answered_s)))
+        })
+        .collect();
+    fetches.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut script = Script::new();
+    for ((at, instance, answered), number) in fetches.into_iter().zip(0..) {
+        let took = answered.map(|answered| seconds(answered - at));
+        script.entry(instance).or_default().push_back(ScriptedFetch { number, took });
+    }
+    script
+}
+
+fn seconds(seconds: f64) -> Span {
+    Span::from_nanos((seconds * 1e9) as u64)
+}
