@@ -220,10 +220,31 @@ impl Run<'_> {
             planned_s: at.as_secs_f64(),
             actual_s: self.restarted_at(*at).map(Time::as_secs_f64),
         });
-        let mut events: Vec<_> = idp.map(|event| self.idp_event(event)).chain(runbook).collect();
+        let idp = idp.map(|event| self.idp_event(event));
+        let streams = self.stream_events().filter(|(_, at, _)| within(*at));
+        let streams = streams.map(|(kind, at, detail)| record::Event {
+            kind,
+            key: None,
+            detail: Some(detail),
+            planned_s: at.as_secs_f64(),
+            // Nothing but the plan begins or ends a stream; how late its requests were is in their lateness.
+            actual_s: (at < self.ended).then_some(at.as_secs_f64()),
+        });
+        let mut events: Vec<_> = idp.chain(streams).chain(runbook).collect();
         // Of those at one instant the runbook's come last, as they are.
         events.sort_by(|a, b| a.planned_s.total_cmp(&b.planned_s));
         events
+    }
+
+    /// When streams that are not always there begin, end and burst.
+    fn stream_events(&self) -> impl Iterator<Item = (EventKind, Time, String)> {
+        self.plan.streams.iter().flat_map(|stream| {
+            let lasts = stream.per_second > 0.0;
+            let bounds = [(EventKind::StreamOn, stream.from), (EventKind::StreamOff, stream.until)];
+            let bounds = bounds.into_iter().filter(move |_| lasts);
+            let bounds = bounds.map(|(kind, at)| (kind, at, stream.title()));
+            bounds.chain(stream.titled_burst().map(|(at, title)| (EventKind::Burst, at, title)))
+        })
     }
 
     fn idp_event(&self, planned: &TimedEvent) -> record::Event {

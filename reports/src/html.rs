@@ -177,6 +177,9 @@ fn kind(kind: EventKind) -> &'static str {
         EventKind::Retire => "key retired: it signs no more",
         EventKind::Remove => "key removed from the JWKS",
         EventKind::Revoke => "key revoked: its tokens must be refused",
+        EventKind::StreamOff => "stream ends",
+        EventKind::StreamOn => "stream begins",
+        EventKind::Burst => "burst",
         EventKind::Runbook => "runbook",
     }
 }

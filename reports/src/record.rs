@@ -206,6 +206,12 @@ pub enum EventKind {
     Remove,
     /// A key was declared compromised: its tokens must be refused.
     Revoke,
+    /// A stream beside the sessions ended before the run did.
+    StreamOff,
+    /// A stream beside the sessions began within the run: a flood, for instance.
+    StreamOn,
+    /// Many requests came in one instant.
+    Burst,
     /// A runbook action.
     Runbook,
 }

@@ -122,6 +122,38 @@ fn a_fault_is_measured_on_all_valid_tokens() {
 }
 
 #[test]
+fn a_flood_is_an_episode_of_all_valid_tokens_and_its_bounds_and_bursts_are_events() {
+    let plan = plan(
+        "[fleet]\nreplicas = 2\n[traffic]\nrate = \"10/s\"\n[[traffic.stream]]\nname = \"flood\"\nrate = \"5/s\"\n\
+         token = \"unknown_kid\"\nfrom = \"10s\"\nuntil = \"30s\"\n[[traffic.stream]]\nname = \"storm\"\n\
+         token = \"login\"\nburst = { at = \"20s\", count = 9 }\n",
+    );
+    let record =
+        record_of(&plan, |millis, _| ("key-1", if (12_000..33_000).contains(&millis) { 500 } else { 200 }));
+    let episode = &record.cells[0].episodes[0];
+    assert_eq!(
+        (episode.title.as_str(), episode.cohort.as_str()),
+        ("flood of unknown kids", "all valid tokens")
+    );
+    let cohort = &episode.metrics.cohort;
+    assert_eq!(cohort.traffic.must_pass, 1_000, "everyone's from 10 s on");
+    assert_eq!(cohort.time_to_recover.seconds, Some(22.95));
+    assert_eq!(cohort.recovery_lag.seconds, Some(2.95), "after the end of the flood at 30 s");
+    let events = record.cells[0].events.iter();
+    let events: Vec<_> = events.map(|event| (event.kind, event.planned_s, event.detail.as_deref())).collect();
+    let flood = Some("flood (unknown_kid, 5/s)");
+    assert_eq!(
+        events,
+        [
+            (EventKind::StreamOn, 10.0, flood),
+            (EventKind::Burst, 20.0, Some("storm (9 × login)")),
+            (EventKind::StreamOff, 30.0, flood),
+        ]
+    );
+    assert_eq!(episode.events, record.cells[0].events);
+}
+
+#[test]
 fn no_recovery_fails_a_limit_and_says_how_long_it_was_waited_for() {
     let plan = plan(&format!("{ROTATION}[gates]\ntime_to_recover = \"<= 50s\"\n"));
     let record = record_of(&plan, |millis, _| if millis < 20_000 { ("key-1", 200) } else { ("key-2", 401) });

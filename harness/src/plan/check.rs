@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::faults::{self, fault_title};
-use super::{Checked, Disturbance, Plan, Runbook, Stream, streams};
+use super::{Checked, Disturbance, Plan, Runbook, streams};
 use crate::scenario::units::{Share, SignedSpan};
 use crate::scenario::{self, Action, Cache, Phase, Restart, Scenario, Source, nearest};
 use crate::seed;
@@ -50,12 +50,14 @@ impl Plan {
         let rotations: Vec<Rotation> = rotations.into_iter().map(|(_, rotation)| rotation).collect();
         let gates = check.gates()?;
         let (caches, warnings) = (check.caches()?, check.warnings());
+        let start = Time::ZERO - scenario.warmup;
+        let floods = streams.iter().flat_map(|stream| streams::floods(stream, start));
         Ok(Self {
             question: source.question(),
             hash: check.hash(),
             parameters: check.parameters(),
             warnings,
-            disturbances: disturbances(&timeline, &rotations, &faults, &streams),
+            disturbances: disturbances(&timeline, &rotations, &faults, floods),
             streams,
             runbook,
             timeline,
@@ -449,7 +451,7 @@ fn disturbances(
     timeline: &Timeline,
     rotations: &[Rotation],
     faults: &[FaultWindow],
-    streams: &[Stream],
+    floods: impl Iterator<Item = Disturbance>,
 ) -> Vec<Disturbance> {
     let rotations = rotations.iter().map(|rotation| {
         let new_key = if rotation.replace { timeline.active_key(rotation.at) } else { None };
@@ -475,7 +477,7 @@ fn disturbances(
         hits_jwks: window.fault.endpoint == Endpoint::Jwks,
         curable_from: window.until,
     });
-    let mut all: Vec<_> = rotations.chain(faults).chain(streams.iter().filter_map(streams::flood)).collect();
+    let mut all: Vec<_> = rotations.chain(faults).chain(floods).collect();
     all.sort_by_key(|disturbance| disturbance.from);
     all
 }

@@ -62,25 +62,50 @@ pub(super) fn check(
     Ok(streams)
 }
 
-/// A stream that disturbs the fleet by itself: strays that begin within the run.
-pub(super) fn flood(stream: &Stream) -> Option<Disturbance> {
-    let what = match stream.token {
-        TokenSource::Forged(Forgery::UnknownKid) => "unknown kids",
-        TokenSource::Forged(Forgery::BadSignature) => "bad signatures",
-        _ => return None,
+/// How a stream disturbs the fleet by itself: tokens that must be refused, in a burst or for part of the run. What comes
+/// from the start of the warm-up is background.
+pub(super) fn floods(stream: &Stream, start: Time) -> impl Iterator<Item = Disturbance> {
+    let tokens = match stream.token {
+        TokenSource::Forged(forgery) => Some(in_words(forgery)),
+        TokenSource::Session | TokenSource::Login | TokenSource::Key(_) => None,
     };
-    let (from, until) = match stream.burst {
-        Some((at, _)) => (at, at),
-        None => (stream.from, stream.until),
-    };
-    (from > Time::ZERO).then(|| Disturbance {
-        from,
-        until,
-        title: format!("flood of {what}"),
-        new_key: None,
-        hits_jwks: false,
-        curable_from: until,
+    let lasting =
+        (stream.per_second > 0.0 && stream.from > start).then_some(("flood", stream.from, stream.until));
+    let burst = stream.burst.map(|(at, _)| ("burst", at, at));
+    lasting.into_iter().chain(burst).filter_map(move |(what, from, until)| {
+        Some(Disturbance {
+            from,
+            until,
+            title: format!("{what} of {}", tokens?),
+            new_key: None,
+            hits_jwks: false,
+            curable_from: until,
+        })
     })
+}
+
+const fn in_words(forgery: Forgery) -> &'static str {
+    match forgery {
+        Forgery::Expired => "expired tokens",
+        Forgery::NotYetValid => "tokens not yet valid",
+        Forgery::WrongAudience => "tokens for others",
+        Forgery::WrongIssuer => "tokens of others",
+        Forgery::BadSignature => "bad signatures",
+        Forgery::UnknownKid => "unknown kids",
+        Forgery::AlgNone => "unsigned tokens",
+    }
+}
+
+impl Stream {
+    /// What comes of it while it lasts: `flood (unknown_kid, 20/s)`.
+    pub(crate) fn title(&self) -> String {
+        format!("{} ({}, {}/s)", self.name, self.token, (self.per_second * 1e3).round() / 1e3)
+    }
+
+    /// Its burst, and what comes in it: `strays (500 × unknown_kid)`.
+    pub(crate) fn titled_burst(&self) -> Option<(Time, String)> {
+        self.burst.map(|(at, count)| (at, format!("{} ({count} × {})", self.name, self.token)))
+    }
 }
 
 struct Check<'s> {
@@ -187,6 +212,7 @@ impl Check<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::plan::testing::plan;
 
     #[test]
@@ -205,12 +231,29 @@ mod tests {
     fn strays_that_begin_within_the_run_are_a_disturbance() {
         let floods = |lines: &str| {
             let plan = plan(&format!(
-                "[traffic]\nrate = \"10/s\"\n[[traffic.stream]]\nname = \"s\"\nrate = \"1/s\"\n{lines}"
+                "warmup = \"5s\"\n[traffic]\nrate = \"10/s\"\n[[traffic.stream]]\nname = \"s\"\nrate = \"1/s\"\n{lines}"
             ));
             plan.disturbances.iter().map(|it| it.title.clone()).collect::<Vec<_>>()
         };
         assert_eq!(floods("token = \"unknown_kid\"\nfrom = \"5s\""), ["flood of unknown kids"]);
+        assert_eq!(floods("token = \"alg_none\"\nfrom = \"0s\""), ["flood of unsigned tokens"]);
         assert_eq!(floods("token = \"unknown_kid\""), [""; 0], "a background is none");
         assert_eq!(floods("token = \"login\"\nfrom = \"5s\""), [""; 0]);
+    }
+
+    #[test]
+    fn a_burst_disturbs_beside_the_flood_of_its_stream() {
+        let spans = |from: &str| {
+            let plan = plan(&format!(
+                "[traffic]\nrate = \"10/s\"\n[[traffic.stream]]\nname = \"s\"\nrate = \"1/s\"\n\
+                 token = \"bad_signature\"\nburst = {{ at = \"30s\", count = 9 }}\nuntil = \"20s\"\n{from}"
+            ));
+            let seconds = |it: &Disturbance| (it.from.as_secs_f64(), it.curable_from.as_secs_f64());
+            plan.disturbances.iter().map(|it| (it.title.clone(), seconds(it))).collect::<Vec<_>>()
+        };
+        let burst = ("burst of bad signatures".to_owned(), (30.0, 30.0));
+        let flood = ("flood of bad signatures".to_owned(), (5.0, 20.0));
+        assert_eq!(spans("from = \"5s\""), [flood, burst.clone()]);
+        assert_eq!(spans(""), [burst], "what comes from the start is background");
     }
 }

@@ -25,6 +25,7 @@ pub(crate) enum Ink {
     Overlap,
     Gap,
     Outage,
+    Stream,
     Warmup,
     Median,
     /// Dashed.
@@ -32,7 +33,7 @@ pub(crate) enum Ink {
 }
 
 impl Ink {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Paper,
         Self::Text,
         Self::Muted,
@@ -48,6 +49,7 @@ impl Ink {
         Self::Overlap,
         Self::Gap,
         Self::Outage,
+        Self::Stream,
         Self::Warmup,
         Self::Median,
         Self::Tail,
@@ -76,6 +78,7 @@ impl Ink {
             Self::Overlap => ("overlap", "#3b7a4a", "#79c18d", None),
             Self::Gap => ("gap", "#8f6200", "#dfb045", None),
             Self::Outage => ("outage", "#6c4690", "#bb9fe4", None),
+            Self::Stream => ("stream", "#96591f", "#dd9f63", None),
             Self::Warmup => ("warmup", "#7d8694", "#6b7585", None),
             Self::Median => ("median", "#1c222d", "#e7eaf0", None),
             Self::Tail => ("tail", "#2b5d9b", "#82b4f3", Some("20 12")),

@@ -22,6 +22,8 @@ pub(super) enum BandKind {
     SigningGap,
     /// A fault is on.
     Outage,
+    /// A stream comes for part of the run.
+    Stream,
 }
 
 /// A moment to be named.
@@ -32,13 +34,14 @@ pub(super) struct Marker {
 }
 
 impl BandKind {
-    pub(super) const ALL: [Self; 3] = [Self::Overlap, Self::SigningGap, Self::Outage];
+    pub(super) const ALL: [Self; 4] = [Self::Overlap, Self::SigningGap, Self::Outage, Self::Stream];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Overlap => "keys overlap",
             Self::SigningGap => "signing gap",
             Self::Outage => "fault",
+            Self::Stream => "stream",
         }
     }
 
@@ -47,13 +50,15 @@ impl BandKind {
             Self::Overlap => Ink::Overlap,
             Self::SigningGap => Ink::Gap,
             Self::Outage => Ink::Outage,
+            Self::Stream => Ink::Stream,
         }
     }
 }
 
 /// The bands of a cell; what has no end lasts until `end`.
 pub(super) fn bands(events: &[Event], end: f64) -> Vec<Band> {
-    let mut bands = outages(events, end);
+    let mut bands = between(events, (EventKind::FaultOn, EventKind::FaultOff), BandKind::Outage, end);
+    bands.extend(between(events, (EventKind::StreamOn, EventKind::StreamOff), BandKind::Stream, end));
     for (index, activation) in of_kind(events, EventKind::Activate) {
         // A key without a publication of its own was there from the start.
         let published = of_kind(events, EventKind::Publish).find(|(_, event)| event.key == activation.key);
@@ -98,16 +103,20 @@ pub(super) fn markers(cell: &Cell, apart: f64) -> Vec<Marker> {
         .collect()
 }
 
-/// Pairs each start of a fault with the first end after it that no other start has taken.
-fn outages(events: &[Event], end: f64) -> Vec<Band> {
-    let mut ends = of_kind(events, EventKind::FaultOff).map(|(_, event)| event.at_s()).collect::<Vec<_>>();
-    of_kind(events, EventKind::FaultOn)
-        .map(|(_, event)| {
-            let from = event.at_s();
-            let taken = ends.iter().position(|&to| to >= from).map(|index| ends.remove(index));
-            Band { kind: BandKind::Outage, from, to: taken.unwrap_or(end) }
-        })
-        .collect()
+/// Pairs each start with the first end of the same thing after it that no other start has taken. What ends without a
+/// start was there from the beginning.
+fn between(events: &[Event], (on, off): (EventKind, EventKind), kind: BandKind, end: f64) -> Vec<Band> {
+    let mut ends = of_kind(events, off).map(|(_, event)| event).collect::<Vec<_>>();
+    let mut bands = Vec::new();
+    for (_, start) in of_kind(events, on) {
+        let from = start.at_s();
+        let ends_it = |event: &&Event| event.at_s() >= from && event.detail == start.detail;
+        let taken = ends.iter().position(ends_it).map(|index| ends.remove(index).at_s());
+        bands.push(Band { kind, from, to: taken.unwrap_or(end) });
+    }
+    let endings = ends.into_iter().map(|event| Band { kind, from: f64::NEG_INFINITY, to: event.at_s() });
+    bands.extend(endings);
+    bands
 }
 
 /// The key that signed before the activation at `index`: the one activated last, or else one that was there from the start
@@ -143,8 +152,10 @@ fn in_words(event: &Event) -> Option<String> {
         EventKind::Remove => "removed".into(),
         EventKind::Revoke => "revoked".into(),
         EventKind::FaultOn => format!("fault: {}", detail.unwrap_or("on")),
+        EventKind::StreamOn => format!("stream: {}", detail.unwrap_or("on")),
+        EventKind::Burst => format!("burst: {}", detail.unwrap_or("many requests")),
         EventKind::Runbook => detail.unwrap_or("runbook").into(),
-        EventKind::Retire | EventKind::FaultOff => return None,
+        EventKind::Retire | EventKind::FaultOff | EventKind::StreamOff => return None,
     })
 }
 
@@ -216,5 +227,37 @@ mod tests {
         ];
         let outage = |from, to| Band { kind: BandKind::Outage, from, to };
         assert_eq!(bands(&events, 60.0), [outage(0.0, 20.0), outage(30.0, 60.0)]);
+    }
+
+    #[test]
+    fn streams_that_overlap_end_each_at_their_own_end() {
+        let stream = |kind, name: &str, at| Event {
+            kind,
+            key: None,
+            detail: Some(name.into()),
+            planned_s: at,
+            actual_s: None,
+        };
+        let events = [
+            stream(EventKind::StreamOn, "flood", 10.0),
+            stream(EventKind::StreamOff, "from the start", 15.0),
+            stream(EventKind::StreamOn, "logins", 20.0),
+            stream(EventKind::StreamOff, "logins", 30.0),
+            stream(EventKind::StreamOff, "flood", 40.0),
+        ];
+        let band = |from, to| Band { kind: BandKind::Stream, from, to };
+        let expected = [band(10.0, 40.0), band(20.0, 30.0), band(f64::NEG_INFINITY, 15.0)];
+        assert_eq!(bands(&events, 60.0), expected);
+    }
+
+    #[test]
+    fn a_burst_and_the_start_of_a_stream_are_named() {
+        let said = |kind, detail: &str| {
+            let event = Event { key: None, detail: Some(detail.into()), ..event(kind, "", 5.0) };
+            in_words(&event)
+        };
+        assert_eq!(said(EventKind::Burst, "storm (500 × login)").unwrap(), "burst: storm (500 × login)");
+        assert_eq!(said(EventKind::StreamOn, "x (login, 5/s)").unwrap(), "stream: x (login, 5/s)");
+        assert_eq!(said(EventKind::StreamOff, "x (login, 5/s)"), None, "its band shows it");
     }
 }
