@@ -202,8 +202,9 @@ impl Run<'_> {
         entries
             .map(|entry| JwksRequest {
                 at_s: entry.at.as_secs_f64(),
-                answered_s: entry.answered.unwrap_or(entry.at).as_secs_f64(),
-                status: entry.status.unwrap_or_default(),
+                // A connection that was broken off has no answer.
+                answered_s: entry.status.and(entry.answered).map(Time::as_secs_f64),
+                status: entry.status,
                 keys: entry.keys.iter().map(ToString::to_string).collect(),
             })
             .collect()

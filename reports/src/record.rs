@@ -157,10 +157,10 @@ pub struct Instance {
 pub struct JwksRequest {
     /// When it arrived at the IdP.
     pub at_s: f64,
-    /// When its answer was sent.
-    pub answered_s: f64,
-    /// The status of the answer.
-    pub status: u16,
+    /// When its answer was sent; `None` when the run ended before, or a fault kept it from being sent.
+    pub answered_s: Option<f64>,
+    /// The status of the answer; `None` when none was sent.
+    pub status: Option<u16>,
     /// The labels of the keys in the answer.
     pub keys: Vec<String>,
 }

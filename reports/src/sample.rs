@@ -408,8 +408,8 @@ fn traffic(must_pass: u64, denied: u64, failures: u64) -> Traffic {
 fn instance(replica: u32, recovery: Recovery) -> Instance {
     let fetch = |at_s: f64, key: &str| JwksRequest {
         at_s,
-        answered_s: at_s + 0.003,
-        status: 200,
+        answered_s: Some(at_s + 0.003),
+        status: Some(200),
         keys: vec![key.into()],
     };
     Instance {
