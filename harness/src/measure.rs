@@ -2,6 +2,7 @@
 
 mod causes;
 mod episodes;
+mod flapping;
 #[cfg(test)]
 mod tests;
 

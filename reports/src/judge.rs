@@ -6,7 +6,7 @@ use crate::record::{
     Cell, Comparison, Episode, EpisodeMetrics, Fidelity, Gate, GateResult, GateState, Lasting, Metric,
     Record, Recovering, Recovery, RecoveryState, RunMetrics, Traffic, Verdict,
 };
-use crate::{exposure, format};
+use crate::{exposure, format, story};
 
 /// A sweep may have thousands of reasons; nobody reads more than a few.
 const REASONS_MAX: usize = 12;
@@ -226,6 +226,7 @@ fn of_the_whole_episode(gate: &Gate, metrics: &EpisodeMetrics) -> Option<Known> 
             Some(exposure::longest(tried).map_or(Known::Nothing, of_lasting))
         }
         Metric::OutageSurvival => Some(metrics.outage_survival.map_or(Known::Nothing, of_lasting)),
+        Metric::Flapping => Some(story::flapping(metrics).map_or(Known::Nothing, |(_, s)| Known::Value(s))),
         Metric::JwksAmplification => Some(metrics.jwks_amplification.map_or(Known::Nothing, Known::Value)),
         _ => None,
     }
@@ -426,6 +427,7 @@ mod tests {
         let mut revocation = sample::revocation().cells.remove(0);
         cell.episodes[0].metrics.revocation_exposure =
             std::mem::take(&mut revocation.episodes[0].metrics.revocation_exposure);
+        cell.episodes[0].metrics.flapping_s = Some([(0, 1.5)].into());
         for metric in Metric::ALL {
             assert!(evaluate(&gate(metric, AtMost, 0.0), &cell).value.is_some(), "{metric:?}");
         }

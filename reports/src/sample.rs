@@ -258,6 +258,7 @@ fn denied_cell(len: usize) -> Cell {
                 not_recovered: 0,
                 inconclusive: 0,
             }),
+            flapping_s: None,
         },
     };
     let mut cell = calm_cell(0);
@@ -277,19 +278,7 @@ fn calm_cell(len: usize) -> Cell {
     let all = traffic(windows.must_pass.iter().sum::<u64>().max(1), 0, 0);
     let jwks =
         JwksVolume { jwks_requests: 10, jwks_peak_per_second: 2, statuses: BTreeMap::from([(200, 10)]) };
-    let at = |kind, key: &str, planned_s| Event {
-        kind,
-        key: Some(key.into()),
-        detail: None,
-        planned_s,
-        actual_s: None,
-    };
-    let events = vec![
-        at(EventKind::Publish, "key-2", -8.0),
-        at(EventKind::Activate, "key-2", 0.0),
-        at(EventKind::Retire, "key-1", 0.0),
-        at(EventKind::Remove, "key-1", 40.0),
-    ];
+    let events = overlap_events();
     let seen =
         |traffic| Recovering { traffic, time_to_recover: recovered(0.0), recovery_lag: recovered(0.0) };
     let episode = Episode {
@@ -312,6 +301,7 @@ fn calm_cell(len: usize) -> Cell {
             causes: BTreeMap::new(),
             fidelity: fidelity(),
             by_instance: None,
+            flapping_s: None,
         },
     };
     Cell {
@@ -342,6 +332,22 @@ fn calm_cell(len: usize) -> Cell {
             gate(Metric::JwksRequests, Comparison::AtMost, 100.0).into(),
         ],
     }
+}
+
+fn overlap_events() -> Vec<Event> {
+    let at = |kind, key: &str, planned_s| Event {
+        kind,
+        key: Some(key.into()),
+        detail: None,
+        planned_s,
+        actual_s: None,
+    };
+    vec![
+        at(EventKind::Publish, "key-2", -8.0),
+        at(EventKind::Activate, "key-2", 0.0),
+        at(EventKind::Retire, "key-1", 0.0),
+        at(EventKind::Remove, "key-1", 40.0),
+    ]
 }
 
 /// Windows of a second, the first ten of them warm-up. When `denied`, the new key is refused until its instances, one after

@@ -9,6 +9,9 @@ use crate::record::{
 use crate::table::Tone;
 use crate::{exposure, format};
 
+/// With more replicas than this, only the worst is told of.
+const REPLICAS_MAX: usize = 4;
+
 /// More episodes than this are left to the table.
 const STORIES_MAX: usize = 20;
 
@@ -70,7 +73,18 @@ pub(crate) fn special_figures(metrics: &EpisodeMetrics) -> Vec<Figure> {
         value: lasting(longest),
         tone: bad_if(longest.seconds > 0.0),
     });
-    survived.into_iter().chain(exposed).collect()
+    let flapped = flapping(metrics).map(|(_, seconds)| Figure {
+        name: "answered both ways",
+        value: format::seconds(seconds),
+        tone: bad_if(seconds > 0.0),
+    });
+    survived.into_iter().chain(exposed).chain(flapped).collect()
+}
+
+/// The replica that answered both ways for longest, and how long that was in seconds; `None` where each has one worker.
+pub(crate) fn flapping(metrics: &EpisodeMetrics) -> Option<(u32, f64)> {
+    let by_replica = metrics.flapping_s.iter().flatten();
+    by_replica.map(|(&replica, &seconds)| (replica, seconds)).rev().max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 /// What is to be said of the whole run, beside its episodes.
@@ -121,6 +135,7 @@ impl Story {
         let mut sentences = of_cohort(&episode.cohort, &metrics.cohort);
         sentences.extend(of_all(metrics));
         sentences.extend(metrics.by_instance.as_ref().and_then(of_instances));
+        sentences.extend(of_flapping(metrics));
         sentences.push(of_jwks(metrics));
         sentences.extend(metrics.outage_survival.map(of_survival));
         sentences.extend(of_exposures(&metrics.revocation_exposure));
@@ -229,6 +244,29 @@ fn of_instances(spread: &RecoverySpread) -> Option<String> {
     }
 }
 
+fn of_flapping(metrics: &EpisodeMetrics) -> Option<String> {
+    let by_replica = metrics.flapping_s.as_ref()?;
+    let (longest, _) = flapping(metrics)?;
+    let flapped: Vec<_> = by_replica.iter().filter(|&(_, &seconds)| seconds > 0.0).collect();
+    let each = flapped.iter().take(REPLICAS_MAX).map(|(replica, seconds)| {
+        format!("replica {replica} answered both ways for {}", format::seconds(**seconds))
+    });
+    let each = match flapped.len() {
+        0 => return Some("The workers of each replica answered alike.".into()),
+        few if few <= REPLICAS_MAX => each.collect::<Vec<_>>().join(", "),
+        many => {
+            let seconds = by_replica.get(&longest).copied().unwrap_or_default();
+            let many = format::counted(many as u64, "replica");
+            format!("{many} answered both ways, replica {longest} for longest: {}", format::seconds(seconds))
+        }
+    };
+    let why = match metrics.causes.get("not refreshed") {
+        Some(1..) => "one worker had fetched the key, another had not",
+        _ => "what one worker accepted, another denied",
+    };
+    Some(format::sentence(&format!("{each}: {why}")))
+}
+
 fn of_jwks(metrics: &EpisodeMetrics) -> String {
     let volume = volume(&metrics.jwks);
     let beyond = metrics.jwks_amplification.map(f64::round).map_or_else(String::new, |more| match more {
@@ -314,4 +352,31 @@ fn of_storm(storm: &LoginStorm) -> Option<String> {
 
 fn times(number: u64) -> String {
     format::counted(number, "time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn replicas_that_answer_both_ways_are_named_and_many_are_counted() {
+        let mut metrics = sample::no_overlap().cells.remove(0).episodes.remove(0).metrics;
+        let mut said = |seconds: &[f64]| {
+            metrics.flapping_s = Some((0..).zip(seconds.iter().copied()).collect());
+            (flapping(&metrics), of_flapping(&metrics).unwrap())
+        };
+        assert_eq!(said(&[0.0, 0.0]), (Some((0, 0.0)), "The workers of each replica answered alike.".into()));
+        let why = "one worker had fetched the key, another had not.";
+        let (longest, text) = said(&[0.0, 24.9, 38.0]);
+        assert_eq!(longest, Some((2, 38.0)));
+        assert_eq!(
+            text,
+            format!("Replica 1 answered both ways for 24.9 s, replica 2 answered both ways for 38 s: {why}")
+        );
+        let (_, text) = said(&[5.0, 9.0, 5.0, 5.0, 5.0]);
+        assert_eq!(text, format!("5 replicas answered both ways, replica 1 for longest: 9 s: {why}"));
+        metrics.flapping_s = None;
+        assert_eq!((flapping(&metrics), of_flapping(&metrics)), (None, None));
+    }
 }

@@ -9,6 +9,7 @@ use keyquake_reports::record::{
 };
 
 use super::causes::Causes;
+use super::flapping::{Answer, flapping};
 use super::{Run, login_storm};
 use crate::observe::{Denials, Lane, Segment, Tally, Track, Window};
 use crate::plan::Disturbance;
@@ -167,7 +168,23 @@ impl<'r> Episode<'r> {
             causes: self.causes(run),
             fidelity: run.fidelity(&all),
             by_instance: self.by_instance(run),
+            flapping_s: (run.plan.workers > 1).then(|| self.flapping(run)),
         }
+    }
+
+    /// For how long each replica answered the cohort both ways.
+    fn flapping(&self, run: &Run<'_>) -> BTreeMap<u32, f64> {
+        let mut answers: BTreeMap<u32, Vec<Answer>> = BTreeMap::new();
+        for instance in 0..run.plan.instances() {
+            let track = self.track(run, |lane, there| there == instance && self.has(lane.key));
+            let (replica, worker) = (instance / run.plan.workers, instance % run.plan.workers);
+            let of_replica = answers.entry(replica).or_default();
+            of_replica.extend(track.last_answers().map(|(at, denied)| (at, worker, denied)));
+        }
+        answers
+            .into_iter()
+            .map(|(replica, answers)| (replica, flapping(answers, self.until).as_secs_f64()))
+            .collect()
     }
 
     /// How long tokens of each key that was revoked in it were accepted, by the streams that tried.

@@ -154,6 +154,22 @@ fn a_flood_is_an_episode_of_all_valid_tokens_and_its_bounds_and_bursts_are_event
 }
 
 #[test]
+fn workers_that_disagree_are_flapping() {
+    let rotation = "[[rotation]]\nat = \"20s\"\nstyle = \"no-overlap\"\n[fleet]\nreplicas = 1\nworkers = 2\n\
+                    [gates]\nflapping = \"<= 4s\"\n";
+    let plan = plan(rotation);
+    // Worker 0 knows the new key from 25 s on, worker 1 from 30 s on.
+    let record = record_of(&plan, |millis, worker| match millis {
+        ..20_000 => ("key-1", 200),
+        _ if millis < [25_000, 30_000][worker as usize] => ("key-2", 401),
+        _ => ("key-2", 200),
+    });
+    let flapping = record.cells[0].episodes[0].metrics.flapping_s.clone().unwrap();
+    assert_eq!(flapping.into_iter().collect::<Vec<_>>(), [(0, 5.05)], "until worker 1 has accepted one");
+    assert_eq!(record.verdict, Verdict::Fail, "{:?}", record.reasons);
+}
+
+#[test]
 fn no_recovery_fails_a_limit_and_says_how_long_it_was_waited_for() {
     let plan = plan(&format!("{ROTATION}[gates]\ntime_to_recover = \"<= 50s\"\n"));
     let record = record_of(&plan, |millis, _| if millis < 20_000 { ("key-1", 200) } else { ("key-2", 401) });

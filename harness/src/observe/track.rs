@@ -114,6 +114,14 @@ impl Track {
         }
     }
 
+    /// What the last request of each bin came to: its planned moment, and whether it was denied.
+    pub(crate) fn last_answers(&self) -> impl Iterator<Item = (Time, bool)> {
+        self.bins.values().filter_map(|bin| {
+            let at = bin.last_denied.max(bin.last_passed)?;
+            Some((at, bin.last_denied == Some(at)))
+        })
+    }
+
     fn first_pass_after(&self, denied: Time) -> Option<Time> {
         let number =
             denied.as_nanos().div_euclid(i64::try_from(self.step.as_nanos()).unwrap_or(i64::MAX).max(1));

@@ -67,7 +67,12 @@ fn of_episode(episode: &Episode) -> impl Iterator<Item = f64> {
     let streams = metrics.streams.values().chain([&metrics.cohort, &metrics.all]);
     let recoveries = streams.flat_map(|stream| [&stream.time_to_recover, &stream.recovery_lag]);
     let spread = metrics.by_instance.iter().flat_map(|spread| [spread.p50_s, spread.p95_s, spread.max_s]);
-    recoveries.flat_map(of_recovery).chain(spread.flatten()).chain(episode.events.iter().flat_map(of_event))
+    let flapping = metrics.flapping_s.iter().flat_map(|by_replica| by_replica.values().copied());
+    recoveries
+        .flat_map(of_recovery)
+        .chain(spread.flatten())
+        .chain(flapping)
+        .chain(episode.events.iter().flat_map(of_event))
 }
 
 fn of_instance(instance: &Instance) -> impl Iterator<Item = f64> {

@@ -71,6 +71,8 @@ pub enum Metric {
     OutageSurvival,
     /// JWKS requests above those of an undisturbed fleet.
     JwksAmplification,
+    /// Seconds, of the replica that answered both ways for longest.
+    Flapping,
     /// Seconds.
     BlackoutWorst,
     /// A ratio.
@@ -98,7 +100,7 @@ pub enum Unit {
 
 impl Metric {
     /// All of them, in the order of the reports.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::TimeToRecover,
         Self::RecoveryLag,
         Self::DeniedShare,
@@ -115,6 +117,7 @@ impl Metric {
         Self::RevocationExposure,
         Self::OutageSurvival,
         Self::JwksAmplification,
+        Self::Flapping,
         Self::BlackoutWorst,
         Self::FetchesPerUnknownKid,
         Self::Latency,
@@ -139,6 +142,7 @@ impl Metric {
             Self::RevocationExposure => "revocation_exposure",
             Self::OutageSurvival => "outage_survival",
             Self::JwksAmplification => "jwks_amplification",
+            Self::Flapping => "flapping",
             Self::BlackoutWorst => "blackout_worst",
             Self::FetchesPerUnknownKid => "fetches_per_unknown_kid",
             Self::Latency => "latency",
@@ -157,6 +161,7 @@ impl Metric {
             | Self::RecoveryLag
             | Self::RevocationExposure
             | Self::OutageSurvival
+            | Self::Flapping
             | Self::BlackoutWorst => Unit::Seconds,
             Self::FetchesPerUnknownKid => Unit::Ratio,
             Self::DeniedShare | Self::PeakDeniedShare => Unit::Share,
@@ -190,6 +195,7 @@ impl Metric {
             | Self::RevocationExposure
             | Self::OutageSurvival
             | Self::JwksAmplification
+            | Self::Flapping
             | Self::Latency => false,
         }
     }

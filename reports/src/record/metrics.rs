@@ -61,6 +61,9 @@ pub struct EpisodeMetrics {
     pub fidelity: Fidelity,
     /// The cohort's time to recover over the instances; `None` when no instance saw enough requests.
     pub by_instance: Option<RecoverySpread>,
+    /// How long each replica answered the cohort both ways: the last answers of its workers disagreed, and what one
+    /// connection accepted another denied. In seconds, by the number of the replica; `None` with one worker each.
+    pub flapping_s: Option<BTreeMap<u32, f64>>,
 }
 
 /// A length of time whose end was seen, or not.
