@@ -55,7 +55,7 @@ fn header(summary: &Summary) -> String {
          <div class=\"verdict {}\"><strong>{}</strong><ul>{reasons}</ul></div>\n<p class=\"quiet\">{}</p>\n</header>\n",
         format::xml(&summary.name),
         question.unwrap_or_default(),
-        class(summary::tone(summary.verdict)),
+        summary::tone(summary.verdict).class(),
         summary::word(summary.verdict),
         format::xml(&summary.setting),
     )
@@ -129,7 +129,7 @@ fn tell(story: &Story, figures: impl Iterator<Item = Figure>) -> String {
     let title = story.title.trim_end_matches('.');
     let mut html = format!("<h3>{}</h3>\n<dl class=\"figures\">", format::xml(&format::unbroken(title)));
     for figure in figures {
-        let class = class(figure.tone);
+        let class = figure.tone.class();
         html += &format!(
             "<div class=\"{class}\"><dt>{}</dt><dd>{}</dd></div>",
             figure.name,
@@ -245,15 +245,6 @@ fn footer(record: &Record) -> String {
         record.schema,
         format::xml(&record.scenario.hash),
     )
-}
-
-fn class(tone: Tone) -> &'static str {
-    match tone {
-        Tone::Plain => "plain",
-        Tone::Good => "good",
-        Tone::Bad => "bad",
-        Tone::Doubtful => "doubtful",
-    }
 }
 
 #[cfg(test)]

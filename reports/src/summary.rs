@@ -169,7 +169,9 @@ impl Summary {
             verdict: record.verdict,
             reasons,
             setting: setting(record),
-            cells: cells.map(|(index, cell)| CellSummary::new(cell, several.then_some(index))).collect(),
+            cells: cells
+                .map(|(index, cell)| CellSummary::new(record.verdict, cell, several.then_some(index)))
+                .collect(),
             cells_left_out: record.cells.len().saturating_sub(CELLS_MAX),
             warnings: record.warnings.clone(),
             command: record.command.clone(),
@@ -188,13 +190,13 @@ fn setting(record: &Record) -> String {
 }
 
 impl CellSummary {
-    fn new(cell: &Cell, index: Option<usize>) -> Self {
+    fn new(verdict: Verdict, cell: &Cell, index: Option<usize>) -> Self {
         let parameters = || cell.parameters.iter().map(|(name, value)| format!("{name} = {value}"));
         let heading =
             index.map(|index| format!("Cell {}: {}", index + 1, parameters().collect::<Vec<_>>().join(", ")));
         Self {
             heading,
-            gates: (!cell.gates.is_empty()).then(|| gates(cell)),
+            gates: (!cell.gates.is_empty()).then(|| gates(verdict, cell)),
             episodes: (!cell.episodes.is_empty()).then(|| episodes(cell)),
             stories: story::tell(cell),
             causes: causes::table(cell),
@@ -204,7 +206,8 @@ impl CellSummary {
     }
 }
 
-fn gates(cell: &Cell) -> Table {
+fn gates(verdict: Verdict, cell: &Cell) -> Table {
+    let weightless = weightless(verdict);
     let columns = vec![
         Column::Left("gate"),
         Column::Left("result"),
@@ -215,23 +218,39 @@ fn gates(cell: &Cell) -> Table {
     let mut table = Table::new("Gates", columns);
     for result in &cell.gates {
         let (state, tone) = match result.state {
+            // What is green reads as passed.
+            GateState::Held if verdict != Verdict::Pass => ("held", Tone::Plain),
             GateState::Held => ("held", Tone::Good),
             GateState::Failed => ("failed", Tone::Bad),
             GateState::Inconclusive => ("inconclusive", Tone::Doubtful),
         };
+        let failed = result.state == GateState::Failed && weightless.is_none();
         let unit = result.gate.metric.unit();
         let margin = result.margin.map_or_else(|| "–".into(), |margin| format::margin(unit, margin));
         let place =
             result.episode.map_or_else(|| "the whole run".into(), |index| format!("episode {}", index + 1));
         table.rows.push(vec![
             Entry::plain(result.gate.to_string()),
-            Entry::toned(state, tone),
+            match weightless {
+                Some(why) => Entry::toned(format!("{state}, {why}"), Tone::Faint),
+                None => Entry::toned(state, tone),
+            },
             Entry::plain(measured(result)),
-            Entry::toned(margin, if result.state == GateState::Failed { Tone::Bad } else { Tone::Plain }),
+            Entry::toned(margin, if failed { Tone::Bad } else { Tone::Plain }),
             Entry::plain(place),
         ]);
     }
     table
+}
+
+/// Why gates say nothing about the target, whether they held or not; `None` where they do.
+fn weightless(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Void => Some("but the run is void"),
+        Verdict::Aborted => Some("until the run was stopped"),
+        Verdict::Incomplete => Some("but parts are missing"),
+        Verdict::Pass | Verdict::Fail | Verdict::Inconclusive => None,
+    }
 }
 
 fn measured(result: &GateResult) -> String {
@@ -285,14 +304,16 @@ mod tests {
 
     #[test]
     fn colours_are_all_that_colour_adds() {
-        let record = judged(sample::no_overlap());
-        let coloured = terminal(&record, true);
-        let mut plain = coloured.clone();
-        for code in ["\x1b[32m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"] {
-            assert!(coloured.contains(code), "{code:?}");
+        let mut void = judged(sample::overlap());
+        void.verdict = Verdict::Void;
+        let records = [judged(sample::no_overlap()), judged(sample::overlap()), void];
+        let faces = |colour| records.each_ref().map(|record| terminal(record, colour)).concat();
+        let mut plain = faces(true);
+        for code in ["\x1b[32m", "\x1b[1;31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"] {
+            assert!(plain.contains(code), "{code:?}");
             plain = plain.replace(code, "");
         }
-        assert_eq!(plain, terminal(&record, false));
+        assert_eq!(plain, faces(false));
     }
 
     #[test]
@@ -302,6 +323,30 @@ mod tests {
         insta::assert_snapshot!("markdown_revocation", markdown(&judged(sample::revocation())));
         insta::assert_snapshot!("markdown_outage", markdown(&judged(sample::outage())));
         insta::assert_snapshot!("markdown_aborted", markdown(&judged(sample::aborted())));
+    }
+
+    #[test]
+    fn gates_of_a_run_that_did_not_pass_do_not_look_passed() {
+        let mut record = sample::no_overlap();
+        record.cells[0].gates.truncate(3);
+        let face = |record: &Record| gates(record.verdict, &record.cells[0]).to_html();
+        assert!(face(&judged(record.clone())).contains("<td class=\"good\">held</td>"));
+        for (verdict, text) in [
+            (Verdict::Fail, "<td>held</td>"),
+            (Verdict::Inconclusive, "<td>held</td>"),
+            (Verdict::Void, "<td class=\"faint\">held, but the run is void</td>"),
+            (Verdict::Aborted, "<td class=\"faint\">held, until the run was stopped</td>"),
+            (Verdict::Incomplete, "<td class=\"faint\">held, but parts are missing</td>"),
+        ] {
+            let mut record = judged(record.clone());
+            record.verdict = verdict;
+            let html = face(&record);
+            assert!(html.contains(text) && !html.contains("good"), "{verdict:?}: {html}");
+        }
+        let mut record = judged(sample::no_overlap());
+        record.verdict = Verdict::Void;
+        let text = face(&record);
+        assert!(text.contains("failed, but the run is void") && !text.contains("bad"), "{text}");
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) enum Tone {
     Good,
     Bad,
     Doubtful,
+    /// Of no weight.
+    Faint,
 }
 
 impl Table {
@@ -155,13 +157,8 @@ impl Entry {
     }
 
     fn to_html(&self, right: bool) -> String {
-        let tone = match self.tone {
-            Tone::Plain => "",
-            Tone::Good => "good",
-            Tone::Bad => "bad",
-            Tone::Doubtful => "doubtful",
-        };
-        let classes = [if right { "n" } else { "" }, tone, if self.bar.is_some() { "bar" } else { "" }];
+        let classes =
+            [if right { "n" } else { "" }, self.tone.class(), if self.bar.is_some() { "bar" } else { "" }];
         let classes: Vec<&str> = classes.into_iter().filter(|class| !class.is_empty()).collect();
         let class =
             if classes.is_empty() { String::new() } else { format!(" class=\"{}\"", classes.join(" ")) };
@@ -171,12 +168,24 @@ impl Entry {
 }
 
 impl Tone {
+    /// Its class on a page.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Good => "good",
+            Self::Bad => "bad",
+            Self::Doubtful => "doubtful",
+            Self::Faint => "faint",
+        }
+    }
+
     /// The text in the colour of the tone, by ANSI X3.64 sequences.
     pub(crate) fn paint(self, text: &str, colour: bool) -> String {
         let code = match self {
             Self::Good => "32",
             Self::Bad => "1;31",
             Self::Doubtful => "33",
+            Self::Faint => "2",
             Self::Plain => return text.into(),
         };
         if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
