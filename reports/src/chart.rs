@@ -10,6 +10,7 @@ mod exposure;
 pub(crate) mod ink;
 mod latency;
 mod markers;
+mod phase;
 mod recovery;
 mod timeline;
 
@@ -54,7 +55,7 @@ pub(crate) struct Chart {
 /// When plotters cannot draw, which it gives no reason to expect: it draws into memory.
 pub(crate) fn draw_all(cell: &Cell, id: &str) -> io::Result<Vec<Chart>> {
     let drawn =
-        [denied::draw(cell, id), recovery::draw(cell, id), exposure::draw(cell, id), latency::draw(cell, id)];
+        [denied::draw, phase::draw, recovery::draw, exposure::draw, latency::draw].map(|draw| draw(cell, id));
     let mut charts = Vec::new();
     for chart in drawn {
         charts.extend(chart.map_err(io::Error::other)?);

@@ -71,6 +71,7 @@ fn section_of_cell(cell: &Cell, told: &CellSummary, charts: &[Chart]) -> String 
         html += &format!("<section>\n{}</section>\n", gates.to_html());
     }
     html += &chart("denied");
+    html += &chart("phase");
     html += &what_happened(cell, told);
     html += &chart("recovery");
     if let Some(exposures) = &told.exposures {
@@ -268,6 +269,7 @@ mod tests {
             sample::revocation(),
             sample::outage(),
             sample::aborted(),
+            sample::spread(),
             sample::long(1_800),
         ] {
             let (page, charts) = drawn(&mut record);

@@ -12,6 +12,7 @@ mod format;
 mod fuzz;
 mod html;
 mod judge;
+mod phase;
 pub mod record;
 #[cfg(test)]
 mod sample;

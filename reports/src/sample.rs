@@ -86,6 +86,19 @@ pub(crate) fn outage() -> Record {
     record("outage", "What does an outage of the JWKS during a rotation cost?", cell)
 }
 
+/// A rotation that met its caches at an age of 20 s, and one that met them at 50 s and that nobody noticed.
+pub(crate) fn spread() -> Record {
+    let mut cell = denied_cell(120);
+    let mut second = calm_cell(50).episodes.remove(0);
+    (cell.episodes[0].to_s, second.from_s, second.to_s) = (60.0, 60.0, 110.0);
+    cell.episodes.push(second);
+    for instance in &mut cell.instances {
+        instance.jwks_requests = vec![fetch(-20.0, "key-1"), fetch(10.0, "key-2")];
+        instance.time_to_recover.push(recovered(0.0));
+    }
+    record("spread", "What does the age of the caches make of a rotation?", cell)
+}
+
 /// A run that was stopped before anything happened.
 pub(crate) fn aborted() -> Record {
     let mut cell = calm_cell(0);
@@ -412,12 +425,6 @@ fn traffic(must_pass: u64, denied: u64, failures: u64) -> Traffic {
 }
 
 fn instance(replica: u32, recovery: Recovery) -> Instance {
-    let fetch = |at_s: f64, key: &str| JwksRequest {
-        at_s,
-        answered_s: Some(at_s + 0.003),
-        status: Some(200),
-        keys: vec![key.into()],
-    };
     Instance {
         replica,
         worker: 0,
@@ -427,6 +434,10 @@ fn instance(replica: u32, recovery: Recovery) -> Instance {
         jwks_requests: vec![fetch(-10.0, "key-1"), fetch(recovery.seconds.unwrap_or(0.0), "key-2")],
         time_to_recover: vec![recovery],
     }
+}
+
+fn fetch(at_s: f64, key: &str) -> JwksRequest {
+    JwksRequest { at_s, answered_s: Some(at_s), status: Some(200), keys: vec![key.into()] }
 }
 
 fn false_accepts() -> BTreeMap<String, u64> {

@@ -7,7 +7,7 @@ use crate::record::{
     RecoverySpread, RecoveryState, Unit,
 };
 use crate::table::Tone;
-use crate::{exposure, format};
+use crate::{exposure, format, phase};
 
 /// With more replicas than this, only the worst is told of.
 const REPLICAS_MAX: usize = 4;
@@ -97,6 +97,7 @@ pub(crate) fn of_run(cell: &Cell) -> Vec<String> {
         sentences
             .push(format!("The longest blackout after a rotation, over all ages of the caches: {lasted}."));
     }
+    sentences.extend(phase::sentence(cell));
     let statuses =
         metrics.jwks.statuses.iter().map(|(status, &n)| format!("{} × {status}", format::count(n)));
     let statuses = statuses.collect::<Vec<_>>().join(", ");

@@ -7,7 +7,7 @@ use super::axis::Axis;
 use super::columns::{groups, line, pooled, roof};
 use super::ink::Ink;
 use super::markers::{self, Placement};
-use super::timeline::{Band, BandKind, bands, markers as markers_of};
+use super::timeline::{Band, BandKind, bands, markers as markers_of, merged};
 use super::{Area, Chart, Error, LEFT, RIGHT, WIDTH, canvas, font, panel, px, strip, text_px, write, x_px};
 use crate::format;
 use crate::record::{Cell, Windows};
@@ -112,8 +112,10 @@ impl Scene {
             share.ticks = vec![0.0];
         }
         let jwks = Axis::number(greatest(|windows, index| Some(windows.jwks_requests[index] as f64)));
-        let bands: Vec<Band> =
-            bands(&cell.events, end).into_iter().filter(|band| band.to > start && band.from < end).collect();
+        let bands: Vec<Band> = merged(bands(&cell.events, end))
+            .into_iter()
+            .filter(|band| band.to > start && band.from < end)
+            .collect();
         let kinds: Vec<BandKind> =
             BandKind::ALL.into_iter().filter(|kind| bands.iter().any(|band| band.kind == *kind)).collect();
         let apart = (end - start) / 400.0;

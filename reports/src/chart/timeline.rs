@@ -76,6 +76,19 @@ pub(super) fn bands(events: &[Event], end: f64) -> Vec<Band> {
     bands
 }
 
+/// The same with those of a kind that touch as one: drawn over each other, their shades would add up.
+pub(super) fn merged(mut bands: Vec<Band>) -> Vec<Band> {
+    bands.sort_by(|a, b| a.from.total_cmp(&b.from));
+    let mut merged: Vec<Band> = Vec::new();
+    for band in bands {
+        match merged.iter_mut().find(|other| other.kind == band.kind && band.from <= other.to) {
+            Some(other) => other.to = other.to.max(band.to),
+            None => merged.push(band),
+        }
+    }
+    merged
+}
+
 /// The events and recoveries of a cell, those closer than `apart` put together, in order of time.
 pub(super) fn markers(cell: &Cell, apart: f64) -> Vec<Marker> {
     let mut moments: Vec<(f64, Option<&str>, String)> = Vec::new();
@@ -248,6 +261,9 @@ mod tests {
         let band = |from, to| Band { kind: BandKind::Stream, from, to };
         let expected = [band(10.0, 40.0), band(20.0, 30.0), band(f64::NEG_INFINITY, 15.0)];
         assert_eq!(bands(&events, 60.0), expected);
+        assert_eq!(merged(expected.into()), [band(f64::NEG_INFINITY, 40.0)]);
+        let apart = Band { kind: BandKind::Overlap, ..band(20.0, 30.0) };
+        assert_eq!(merged(vec![apart, band(10.0, 25.0)]), [band(10.0, 25.0), apart], "of one kind only");
     }
 
     #[test]
