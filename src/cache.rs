@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use self::flight::{Flight, Flights, Waiter};
-use self::keys::Selection;
+use self::keys::{Index, Selection};
 use self::limiter::Limiter;
 use self::shelf::{Lifetime, Shelf};
 use crate::key::{Class, KeyVersion};
@@ -162,7 +162,7 @@ enum Cause {
 
 /// Keys that a fetch brought, and when.
 struct Delivery<K> {
-    set: Arc<KeySet<K>>,
+    set: Arc<Index<K>>,
     freshness: Freshness,
     at: Time,
 }
@@ -239,6 +239,7 @@ impl<K, T> KeyCache<K, T> {
                 self.shelf.clear();
             }
             Event::Preload(set, at) => {
+                let set = Arc::new(Index::of(set));
                 let wanted = set.classes().take(self.policy.max_entries as usize).collect();
                 self.keep(&Delivery { set, freshness: Freshness::UNSAID, at }, &wanted);
             }
@@ -414,7 +415,10 @@ impl<K, T> KeyCache<K, T> {
         let Some(flight) = self.flights.end(id) else { return };
         let freshness = response.freshness;
         match self.policy.accept(response) {
-            Ok(set) => self.deliver(flight, &Delivery { set, freshness, at: now }, out),
+            Ok(set) => {
+                let set = Arc::new(Index::of(set));
+                self.deliver(flight, &Delivery { set, freshness, at: now }, out);
+            }
             Err(failure) => self.fail(flight, failure, now, out),
         }
     }

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::keys::{KeySet, Keys, Selection};
+use super::keys::{Index, Keys, Selection};
 use crate::key::Class;
 use crate::policy::{OnMissingKid, Policy, Store};
 use crate::time::Time;
@@ -32,7 +32,7 @@ pub(super) struct Shelf<K> {
 
 #[derive(Debug)]
 enum Content<K> {
-    Set(Option<(Arc<KeySet<K>>, Lifetime)>),
+    Set(Option<(Arc<Index<K>>, Lifetime)>),
     PerKid { entries: BTreeMap<Class, Entry<K>>, max: usize, uses: u64 },
 }
 
@@ -69,7 +69,7 @@ impl<K> Shelf<K> {
     }
 
     /// Keeps what a fetch delivered: the set, or the keys of the classes that it was made for.
-    pub(super) fn load(&mut self, set: &Arc<KeySet<K>>, wanted: &BTreeSet<Class>, lifetime: Lifetime) {
+    pub(super) fn load(&mut self, set: &Arc<Index<K>>, wanted: &BTreeSet<Class>, lifetime: Lifetime) {
         match &mut self.content {
             Content::Set(loaded) => *loaded = Some((Arc::clone(set), lifetime)),
             Content::PerKid { .. } => {
@@ -80,7 +80,7 @@ impl<K> Shelf<K> {
         }
     }
 
-    fn load_class(&mut self, set: &KeySet<K>, class: &Class, lifetime: Lifetime) {
+    fn load_class(&mut self, set: &Index<K>, class: &Class, lifetime: Lifetime) {
         let Content::PerKid { entries, max, uses } = &mut self.content else { return };
         let Selection::Found(keys) = set.select(class, self.on_missing_kid) else {
             entries.remove(class);
