@@ -6,6 +6,7 @@ mod fault;
 mod source;
 mod token_source;
 pub(crate) mod units;
+mod value;
 
 use std::collections::BTreeMap;
 

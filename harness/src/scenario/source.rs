@@ -1,14 +1,16 @@
 //! Where a scenario comes from: a file and the `--set` flags laid over it, read as one virtual text, so that every
 //! mistake is shown at the place where it was typed.
 
+use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeTable, DeValue};
 
 use super::Scenario;
+use super::value::Value;
 
 /// A file and the flags over it.
 #[derive(Debug)]
@@ -31,17 +33,32 @@ impl Part {
 }
 
 /// What is wrong with a scenario, where, and the way out.
-#[derive(Debug)]
-struct Complaint {
-    message: String,
-    span: Option<Range<usize>>,
-    hint: Option<String>,
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Complaint {
+    pub(super) message: String,
+    pub(super) span: Option<Range<usize>>,
+    pub(super) hint: Option<String>,
+}
+
+impl Complaint {
+    /// Whoever complains without a place complains about all of this.
+    pub(super) fn within(self, span: Range<usize>) -> Self {
+        Self { span: self.span.or(Some(span)), ..self }
+    }
 }
 
 impl From<toml::de::Error> for Complaint {
     fn from(error: toml::de::Error) -> Self {
         let message = error.message().trim_end().replace('\n', "; ");
-        Self { hint: did_you_mean(&message), message, span: error.span() }
+        Self { span: error.span(), ..serde::de::Error::custom(message) }
+    }
+}
+
+impl serde::de::Error for Complaint {
+    fn custom<M: fmt::Display>(message: M) -> Self {
+        let message = message.to_string();
+        Self { hint: did_you_mean(&message), message, span: None }
     }
 }
 
@@ -97,7 +114,7 @@ impl Source {
     /// What is wrong, as a finished text.
     pub(crate) fn scenario(&self) -> Result<Scenario, String> {
         let tree = self.tree().map_err(|complaint| self.explain(&complaint))?;
-        Scenario::deserialize(Deserializer::from(tree)).map_err(|error| self.explain(&error.into()))
+        Scenario::deserialize(Value::from(tree)).map_err(|complaint| self.explain(&complaint))
     }
 
     /// The question that the file asks in its first line, if that is a comment.
