@@ -212,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn faults_that_strike_nobody_are_warned_of() {
+        let warnings = |endpoint: &str| {
+            let fault = format!("[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\n{endpoint} = {{ status = 503 }}");
+            plan(&fault).warnings.clone()
+        };
+        assert_eq!(warnings("jwks"), Vec::<String>::new());
+        assert_eq!(warnings("token"), Vec::<String>::new());
+        let discovery = warnings("discovery");
+        assert!(discovery.len() == 1 && discovery[0].contains("fault 1"), "{discovery:?}");
+    }
+
+    #[test]
     fn every_scenario_of_the_repository_is_sound_and_asks_a_question() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for entry in fs::read_dir(root.join("scenarios")).unwrap() {

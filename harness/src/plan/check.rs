@@ -370,6 +370,15 @@ impl Check<'_> {
                 ));
             }
         }
+        for (i, fault) in self.scenario.fault.iter().enumerate() {
+            if fault.discovery.is_some() {
+                warnings.push(format!(
+                    "fault {}: the reference service is told where the JWKS is and never asks `discovery`, so a fault \
+                     there strikes nobody",
+                    i + 1,
+                ));
+            }
+        }
         let timeouts = [
             ("traffic.timeout", traffic.timeout),
             ("fleet.policy.fetch_timeout", fleet.policy.fetch_timeout),
