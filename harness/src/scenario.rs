@@ -11,13 +11,13 @@ mod value;
 use std::collections::BTreeMap;
 
 use keyquake_core::{Algorithm, Policy, Span};
-use keyquake_idp::Style;
+use keyquake_idp::{Share, Style};
 use serde::Deserialize;
 
 pub(crate) use self::fault::Fault;
 pub(crate) use self::source::{Source, nearest};
 pub(crate) use self::token_source::TokenSource;
-use self::units::{Rate, Share, SignedSpan};
+use self::units::{Rate, SignedSpan};
 
 /// A scenario as written.
 #[derive(Debug, Deserialize)]

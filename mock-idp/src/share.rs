@@ -29,6 +29,13 @@ impl Share {
     /// Nothing.
     pub const NONE: Self = Self(0);
 
+    /// A share of `percent` hundredths, for constants; more than the whole is the whole.
+    pub const fn percent(percent: f64) -> Self {
+        // A float to integer cast saturates; the half rounds.
+        let billionths = (percent / 100.0 * WHOLE as f64 + 0.5) as u32;
+        Self(if billionths < WHOLE { billionths } else { WHOLE })
+    }
+
     /// The share as a fraction, 0 to 1.
     pub fn fraction(self) -> f64 {
         f64::from(self.0) / f64::from(WHOLE)
@@ -48,9 +55,7 @@ impl FromStr for Share {
         let plain = number.starts_with(|c: char| c.is_ascii_digit())
             && number.chars().all(|c| c.is_ascii_digit() || c == '.');
         let percent = number.parse::<f64>().ok().filter(|_| plain).ok_or(ShareError::NotANumber)?;
-        // A float to integer cast saturates, and the share is in range.
-        let share = Self((percent / 100.0 * f64::from(WHOLE)).round() as u32);
-        if percent > 100.0 { Err(ShareError::TooMuch) } else { Ok(share) }
+        if percent > 100.0 { Err(ShareError::TooMuch) } else { Ok(Self::percent(percent)) }
     }
 }
 
@@ -120,5 +125,13 @@ mod tests {
         assert!(!share("0%").takes(0) && share("100%").takes(u64::MAX));
         assert!(share("50%").takes(u64::MAX / 2) && !share("50%").takes(u64::MAX / 2 + 2));
         assert!((share("12.5%").fraction() - 0.125).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn constants_are_what_would_be_read() {
+        for percent in [0.0, 0.1, 0.5, 12.5, 80.0, 99.9999999, 100.0] {
+            assert_eq!(Ok(Share::percent(percent)), format!("{percent}%").parse());
+        }
+        assert_eq!(Share::percent(101.0), Share::percent(100.0));
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use keyquake_core::{Policy, Span, Time};
-use keyquake_idp::{Endpoint, FaultWindow, Rotation, Style, Timeline};
+use keyquake_idp::{Endpoint, FaultWindow, Rotation, Share, Style, Timeline};
 use keyquake_reports::record::{Comparison, Engine, Gate, Metric, Unit};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::faults::{self, fault_title};
 use super::{Checked, Disturbance, Plan, Runbook, streams};
-use crate::scenario::units::{Share, SignedSpan};
+use crate::scenario::units::SignedSpan;
 use crate::scenario::{self, Action, Cache, Phase, Restart, Scenario, Source, nearest};
 use crate::seed;
 
@@ -152,7 +152,7 @@ impl Check<'_> {
             "`timeout` must be longer than zero and finite",
         )?;
         self.require(
-            traffic.renew_at > Share::percent(0.0),
+            traffic.renew_at > Share::NONE,
             "traffic.renew_at",
             "tokens cannot be renewed at the moment of their issue",
         )?;
@@ -443,7 +443,7 @@ fn quantity(unit: Unit, text: &str) -> Result<f64, String> {
     match unit {
         Unit::Seconds => Ok(span()?.as_secs_f64()),
         Unit::Milliseconds => Ok(span()?.as_secs_f64() * 1_000.0),
-        Unit::Share => Ok(text.parse::<Share>()?.fraction()),
+        Unit::Share => Ok(text.parse::<Share>().map_err(|error| error.to_string())?.fraction()),
         Unit::Ratio => {
             let ratio = text.parse::<f64>().ok().filter(|ratio| ratio.is_finite());
             ratio.ok_or_else(|| "expected a number".to_owned())

@@ -44,40 +44,6 @@ impl fmt::Display for Rate {
     }
 }
 
-/// A part of a whole, 0 to 1, written `5%`.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub(crate) struct Share(f64);
-
-impl Share {
-    /// A share of `percent` hundredths, for defaults.
-    pub(crate) const fn percent(percent: f64) -> Self {
-        Self(percent / 100.0)
-    }
-
-    pub(crate) fn fraction(self) -> f64 {
-        self.0
-    }
-}
-
-impl FromStr for Share {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.trim().strip_suffix('%').ok_or("a share needs its unit, like `5%`")?;
-        let percent = decimal(number).ok_or("expected a number before the `%` of a share")?;
-        if percent > 100.0 {
-            return Err("a share lies between 0% and 100%");
-        }
-        Ok(Self(percent / 100.0))
-    }
-}
-
-impl fmt::Display for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}%", self.0 * 100.0)
-    }
-}
-
 /// A length of time that may be negative: `24h`, `-3s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SignedSpan {
@@ -135,12 +101,6 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-impl<'de> Deserialize<'de> for Share {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, "a share with its unit, like \"5%\"")
-    }
-}
-
 impl<'de> Deserialize<'de> for SignedSpan {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer, "a duration with its unit, like \"30s\" or \"-3s\"")
@@ -160,16 +120,6 @@ mod tests {
         assert_eq!(read("50/10s"), Ok(5.0));
         assert_eq!(read("0.5/s"), Ok(0.5));
         for wrong in ["200", "200/", "/s", "-1/s", "1e9/s", "1/0s", "1/inf", "1/fortnight", ""] {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn shares_are_read_with_their_unit() {
-        let read = |text: &str| text.parse::<Share>().map(Share::fraction);
-        assert_eq!(read("5%"), Ok(0.05));
-        assert_eq!(read("100%"), Ok(1.0));
-        for wrong in ["5", "101%", "-1%", "%", "a%"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

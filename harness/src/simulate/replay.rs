@@ -118,7 +118,7 @@ fn script(record: &Record) -> Script {
     let mut fetches: Vec<(f64, u32, Option<f64>)> = instances
         .flat_map(|(instance, number)| {
             let requests = instance.jwks_requests.iter();
-            requests.map(move |request| (request.at_s, number, Some(request.answered_s)))
+            requests.map(move |request| (request.at_s, number, request.answered_s))
         })
         .collect();
     fetches.sort_by(|a, b| a.0.total_cmp(&b.0));
