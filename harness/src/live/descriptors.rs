@@ -78,6 +78,17 @@ mod tests {
         assert_eq!(needed(&plan(10, many)), 64 + 11 + 2 * (80 + 100 + 5 + 30));
     }
 
+    #[test]
+    fn a_stream_that_is_alone_opens_nothing_of_its_own() {
+        let plan = |stream: &str| {
+            plan(&format!("[fleet]\nreplicas = 10\n[traffic]\nrate = \"10/s\"\nconnections = 8\n{stream}"))
+        };
+        // It takes its replicas from the fleet, and its requests are among `max_in_flight`.
+        let thief = "[[traffic.stream]]\nname = \"thief\"\ntoken = \"key:key-1\"\nrate = \"1/s\"\n\
+                     replicas = [9]\nalone = true";
+        assert_eq!(needed(&plan(thief)), needed(&plan("")));
+    }
+
     #[cfg(unix)]
     #[test]
     fn what_no_limit_can_allow_is_refused_with_both_numbers() {
