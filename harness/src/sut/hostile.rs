@@ -117,25 +117,34 @@ async fn a_reset_ends_the_fetch_at_once_and_the_next_one_works() {
     }
 }
 
-/// In real time: data that is on its way makes no paused clock wait.
-#[tokio::test]
-async fn of_a_gigabyte_only_the_bound_is_read() {
-    const GIGABYTE: usize = 1 << 30;
+const GIGABYTE: usize = 1 << 30;
+
+/// How each case begins its answer, and what it says again and again.
+fn endless_answers() -> [(&'static str, String, Vec<u8>); 4] {
     let blanks = vec![b' '; 1 << 16];
     let chunk = [format!("{:x}\r\n", blanks.len()).as_bytes(), &blanks, b"\r\n"].concat();
     let header = [b"x-long: ", blanks.as_slice(), b"\r\n"].concat();
-    let bodies = [
-        ("of stated length", format!("HTTP/1.1 200 OK\r\ncontent-length: {GIGABYTE}\r\n\r\n"), &blanks),
-        ("in chunks", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(), &chunk),
-        ("until the end", "HTTP/1.1 200 OK\r\n\r\n".to_owned(), &blanks),
-        ("as headers", "HTTP/1.1 200 OK\r\n".to_owned(), &header),
-    ];
+    [
+        (
+            "of stated length",
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {GIGABYTE}\r\n\r\n"),
+            blanks.clone(),
+        ),
+        ("in chunks", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(), chunk),
+        ("until the end", "HTTP/1.1 200 OK\r\n\r\n".to_owned(), blanks),
+        ("as headers", "HTTP/1.1 200 OK\r\n".to_owned(), header),
+    ]
+}
+
+/// In real time: data that is on its way makes no paused clock wait.
+#[tokio::test]
+async fn of_a_gigabyte_only_the_bound_is_read() {
     let key = signer(Algorithm::Es256);
-    for (case, head, drop) in bodies {
+    for (case, head, drop) in endless_answers() {
         let scene = Scene::new(Policy { fetch_timeout: Span::from_secs(60), ..Policy::default() }).await;
         let gigabyte = async {
             let mut connection = scene.connection().await;
-            pour(&mut connection, &head, drop, GIGABYTE).await
+            pour(&mut connection, &head, &drop, GIGABYTE).await
         };
         let (poured, answer) = tokio::join!(gigabyte, scene.answer(&key));
         assert_eq!(answer, unavailable(), "{case}");
@@ -168,4 +177,61 @@ async fn of_a_hundred_thousand_keys_the_bound_is_looked_at() {
             assert!(connection.read_u8().await.is_ok(), "the request");
         }
     }
+}
+
+/// How much more memory a replica may ever have taken after the worst answers than after a good one.
+#[cfg(target_os = "linux")]
+const MOST_GROWTH: usize = 8 << 20;
+
+/// The system tells the peak of a whole process, so this runs in one of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_answer_makes_memory_grow() {
+    let itself = std::env::current_exe().unwrap();
+    let alone = ["--ignored", "--exact", "--nocapture", "sut::hostile::the_peak_of_this_process_stays"];
+    let output = std::process::Command::new(itself).args(alone).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && printed.contains("1 passed"), "{output:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "`no_answer_makes_memory_grow` runs it in a process of its own"]
+async fn the_peak_of_this_process_stays() {
+    let key = signer(Algorithm::Es256);
+    let first = serde_json::to_vec(key.key.public_jwk()).unwrap();
+    let head = "HTTP/1.1 200 OK\r\n\r\n{\"keys\":[".to_owned();
+    let keys = [first, b",".to_vec()].concat().repeat(100);
+    let mut answers = endless_answers().to_vec();
+    // 100,000 keys are 17 MB: what is left of the gigabyte would not change a thing.
+    answers.push(("as keys", head.clone(), keys));
+    answers.push(("as keys that say nothing", head, b"{},".repeat(30_000)));
+    let mut peaks = Vec::new();
+    for (case, head, drop) in [("good", good_answer(&key), Vec::new())].into_iter().chain(answers) {
+        let scene = Scene::new(Policy { fetch_timeout: Span::from_secs(60), ..Policy::default() }).await;
+        let poured = async {
+            let mut connection = scene.connection().await;
+            let most = if drop.is_empty() { 0 } else { GIGABYTE };
+            pour(&mut connection, &head, &drop, most).await;
+        };
+        let ((), answer) = tokio::join!(poured, scene.answer(&key));
+        assert_eq!(answer.0, if case == "good" { 200 } else { 503 }, "{case}");
+        peaks.push((case, peak()));
+    }
+    let growth = peaks[peaks.len() - 1].1 - peaks[0].1;
+    assert!(growth < MOST_GROWTH, "{peaks:?}");
+}
+
+#[cfg(target_os = "linux")]
+fn good_answer(key: &Signer) -> String {
+    let body = String::from_utf8(jwks(&[key])).unwrap();
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// The most memory that this process ever had, in bytes.
+#[cfg(target_os = "linux")]
+fn peak() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
 }
