@@ -21,7 +21,7 @@ use crate::fault::{Answer, Endpoint, Fault, FaultId, FaultWindow, Parts, Reply, 
 use crate::grant::{Grant, RefreshSeal, TokenOrder, TokenRefusal};
 use crate::key::{KeyRing, Signer, SigningKey};
 use crate::rotation::{Rotation, Style};
-use crate::timeline::{KeyId, Timeline, TimelineError};
+use crate::timeline::{Event, KeyId, Timeline, TimelineError};
 use crate::token::{Mint, TokenIds};
 
 /// What a provider is like, apart from what happens to it.
@@ -157,7 +157,7 @@ impl Idp {
         &self.timeline
     }
 
-    /// All keys, past and future.
+    /// All keys of the timeline, past and future.
     pub fn keys(&self) -> &KeyRing {
         &self.keys
     }
@@ -167,7 +167,8 @@ impl Idp {
         &self.mint
     }
 
-    /// The events that were applied since the start, in that order. The timeline bounds their number.
+    /// The events that were applied since the start, in that order, but for those of forgotten keys. The timeline
+    /// bounds their number.
     pub fn event_log(&self) -> &[AppliedEvent] {
         &self.event_log
     }
@@ -252,7 +253,7 @@ impl Idp {
         if parts.keys.is_none() && parts.stale.is_none() {
             return Cow::Borrowed(&self.key_set);
         }
-        let at = self.now - parts.stale.unwrap_or_default();
+        let at = (self.now - parts.stale.unwrap_or_default()).max(self.timeline.since());
         let published = self.timeline.keys().filter(|(_, life)| life.state(at).published);
         let signers = published.filter_map(|(id, _)| self.keys.get(id));
         Cow::Owned(match &parts.keys {
@@ -319,7 +320,7 @@ impl Idp {
     }
 
     /// Begins a rotation: its first event happens now, and its `at` follows from that. A key that takes over a name
-    /// is renamed.
+    /// is renamed. When [`Timeline::MAX_KEYS`] are known, the oldest is forgotten if it is no longer published.
     ///
     /// # Errors
     ///
@@ -333,16 +334,30 @@ impl Idp {
         self.advance(now);
         let moment = self.free_moment();
         let at = if rotation.style == Style::Overlap { moment + rotation.lead } else { moment };
-        let timeline = self.timeline.clone().with_rotation(Rotation { at, ..rotation })?;
+        let mut timeline = self.timeline.clone();
+        let forgotten = if rotation.replace { timeline.make_room(self.now) } else { None };
+        let timeline = timeline.with_rotation(Rotation { at, ..rotation })?;
         let new = if rotation.replace {
             let key = key.ok_or(RotateError::KeyMissing)?;
             Some(self.admit(&timeline, key))
         } else {
             None
         };
+        if let Some(key) = forgotten {
+            self.forget(key);
+        }
         self.timeline = timeline;
         self.advance(moment);
         Ok(new)
+    }
+
+    /// Forgets a key of which all has happened.
+    fn forget(&mut self, key: KeyId) {
+        let of_key = |event: Event| event.key() == Some(key);
+        self.applied -= self.timeline.events().iter().filter(|timed| of_key(timed.event)).count();
+        self.event_log.retain(|done| !of_key(done.event));
+        self.standing.forget(key);
+        self.keys.remove(key);
     }
 
     /// Puts a fault in force now, for a while or for good ([`Span::INFINITE`]).

@@ -205,6 +205,10 @@ impl KeyRing {
     pub(crate) fn insert(&mut self, id: KeyId, key: SigningKey) {
         self.0.insert(id, Signer { id, key: Arc::new(key) });
     }
+
+    pub(crate) fn remove(&mut self, id: KeyId) {
+        self.0.remove(&id);
+    }
 }
 
 impl FromIterator<Signer> for KeyRing {

@@ -17,7 +17,7 @@ const EVER: Time = Time::from_nanos(i64::MIN);
 
 /// A key's place in the timeline. Its text, `key-1` for the first, is the key's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(u16);
+pub struct KeyId(u32);
 
 impl KeyId {
     /// The key that is active before the first rotation.
@@ -223,16 +223,22 @@ struct Planned {
 }
 
 /// All that is planned to happen to a provider, and what is true when.
+///
+/// It remembers [`Timeline::MAX_KEYS`] keys. A provider that rotates on and on forgets its oldest ones.
 #[derive(Clone, Debug)]
 pub struct Timeline {
+    /// The key that signs before the first of the rotations.
+    origin: Option<(KeyId, Life)>,
     rotations: Vec<Planned>,
+    /// From when on nothing is forgotten.
+    since: Time,
     faults: Vec<FaultWindow>,
     lives: BTreeMap<KeyId, Life>,
     events: Vec<TimedEvent>,
 }
 
 impl Timeline {
-    /// The most keys that a timeline can have. 256 RSA keys take some 20 seconds to generate.
+    /// The most keys that a timeline has at a time. 256 RSA keys take some 20 seconds to generate.
     pub const MAX_KEYS: usize = 256;
     /// The most faults that a timeline can have, ended ones included.
     pub const MAX_FAULTS: usize = 1_024;
@@ -244,8 +250,14 @@ impl Timeline {
     /// [`TimelineError`] says which of them contradict themselves or each other.
     pub fn new(mut rotations: Vec<Rotation>, faults: Vec<FaultWindow>) -> Result<Self, TimelineError> {
         rotations.sort_by_key(|rotation| rotation.at);
-        let mut timeline =
-            Self { rotations: Vec::new(), faults: Vec::new(), lives: BTreeMap::new(), events: Vec::new() };
+        let mut timeline = Self {
+            origin: Some((KeyId::FIRST, Life::new(EVER, EVER, None))),
+            rotations: Vec::new(),
+            since: EVER,
+            faults: Vec::new(),
+            lives: BTreeMap::new(),
+            events: Vec::new(),
+        };
         timeline.replan();
         for rotation in rotations {
             timeline = timeline.with_rotation(rotation)?;
@@ -299,6 +311,31 @@ impl Timeline {
     /// The key with the highest label.
     pub(crate) fn newest_key(&self) -> KeyId {
         self.lives.keys().next_back().copied().unwrap_or(KeyId::FIRST)
+    }
+
+    /// From when on it knows what was true: since ever, until it forgets a key.
+    pub(crate) fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Forgets the oldest key if there is room for no other and it is no longer published: no token can be verified
+    /// with it any more. The newest label stays known, as one key goes for each that comes.
+    pub(crate) fn make_room(&mut self, now: Time) -> Option<KeyId> {
+        if self.lives.len() < Self::MAX_KEYS {
+            return None;
+        }
+        let (oldest, _) = self.origin?;
+        let removed = self.life(oldest)?.removed;
+        if removed > now {
+            return None;
+        }
+        let successor = self.rotations.remove(0).new.and_then(|(key, _)| Some((key, *self.life(key)?)));
+        // Its end is the next rotation's to say.
+        self.origin =
+            successor.map(|(key, life)| (key, Life::new(life.published, life.active, life.same_kid_as)));
+        self.since = removed.max(self.since);
+        self.replan();
+        Some(oldest)
     }
 
     pub(crate) fn with_rotation(mut self, rotation: Rotation) -> Result<Self, TimelineError> {
@@ -361,8 +398,8 @@ impl Timeline {
 
     /// Derives lives and events from the plan.
     fn replan(&mut self) {
-        self.lives = BTreeMap::from([(KeyId::FIRST, Life::new(EVER, EVER, None))]);
-        let mut active = Some(KeyId::FIRST);
+        self.lives = self.origin.into_iter().collect();
+        let mut active = self.origin.map(|(key, _)| key);
         for Planned { rotation, new } in &self.rotations {
             if let Some(old) = active.and_then(|key| self.lives.get_mut(&key)) {
                 old.end(rotation);

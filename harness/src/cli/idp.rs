@@ -157,12 +157,30 @@ impl Idp {
                 "`--rotate-every` must be at least {KEY_AHEAD}: keys take a while to generate"
             ));
         }
+        self.check_rotations()?;
         match &self.issuer {
             Some(issuer) if !is_issuer(issuer) => Err(format!(
                 "the issuer `{issuer}` must be an `http` or `https` URL without query and fragment"
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Rotations that pile up would end with a JWKS that takes no more keys.
+    fn check_rotations(&self) -> Result<(), String> {
+        let Some(every) = self.rotate_every else { return Ok(()) };
+        let Rotation { lead, retention, .. } = self.rotation(Time::ZERO);
+        let kept = lead.saturating_add(retention);
+        // With the key that signs and the one that is about to.
+        let published = kept.as_nanos() / every.as_nanos() + 2;
+        if published <= Timeline::MAX_KEYS as u64 {
+            return Ok(());
+        }
+        Err(format!(
+            "rotating every {every} would publish {published} keys at once, and there is room for {}\n\
+             hint: in this style a key stays for {kept}: lower `--token-lifetime` or rotate less often",
+            Timeline::MAX_KEYS
+        ))
     }
 
     /// Rotates again and again, each time with a key that was generated shortly before.
@@ -178,7 +196,7 @@ impl Idp {
             tokio::time::sleep_until(clock.instant(at).into()).await;
             match provider.with(|idp, now| idp.rotate(now, self.rotation(now), Some(key))) {
                 Ok(new) => new.into_iter().for_each(|new| say(&format!("rotation to {new} begins"))),
-                // Whoever points at this provider still needs its last key.
+                // Rotations by hand came between. Whoever points at this provider still needs its last key.
                 Err(error) => {
                     say(&format!("warning: this was the last rotation: {error}"));
                     return Ok(std::future::pending().await);
@@ -215,5 +233,47 @@ impl Idp {
             cache_control: Some(format!("public, max-age={}", self.max_age.as_secs())),
             seed: self.seed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        idp: Idp,
+    }
+
+    fn idp(flags: &str) -> Idp {
+        Flags::parse_from(["idp", "--algorithm", "ES256"].into_iter().chain(flags.split(' '))).idp
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_rotates_for_ever() {
+        let idp = idp("--rotate-every 1h --token-lifetime 3h");
+        let timeline = Timeline::new(Vec::new(), Vec::new()).unwrap();
+        let keys = KeyRing::generate(&timeline, idp.algorithm()).unwrap();
+        let clock = Clock::start_today(Span::ZERO, 1.0).unwrap();
+        let machine = Machine::new(idp.settings("http://idp.test"), timeline, keys, clock.now()).unwrap();
+        let guard = Guard::new(Ipv4Addr::LOCALHOST.into(), None).unwrap();
+        let provider = Provider::new(machine, clock, guard);
+        let a_while = std::time::Duration::from_secs(1_000 * 3_600 + 1_800);
+        assert!(tokio::time::timeout(a_while, idp.keep_rotating(&provider)).await.is_err());
+        let (active, known) = provider.with(|idp, now| {
+            (idp.standing(now).active_key().map(|key| key.to_string()), idp.timeline().keys().count())
+        });
+        assert_eq!((active.as_deref(), known), (Some("key-1001"), Timeline::MAX_KEYS));
+    }
+
+    #[test]
+    fn rotations_that_pile_up_are_refused() {
+        assert_eq!(idp("--rotate-every 4s --token-lifetime 600s").check(), Ok(()));
+        let complaint = idp("--rotate-every 3s --token-lifetime 600s").check().unwrap_err();
+        assert!(complaint.contains("322 keys") && complaint.contains("16m"), "{complaint}");
+        assert_eq!(idp("--rotate-every 1s --style no-overlap").check(), Ok(()));
     }
 }

@@ -43,6 +43,10 @@ impl Standing {
         }
     }
 
+    pub(super) fn forget(&mut self, key: KeyId) {
+        self.keys.remove(&key);
+    }
+
     fn key(&mut self, key: KeyId) -> &mut KeyState {
         self.keys.entry(key).or_default()
     }

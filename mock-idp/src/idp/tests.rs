@@ -15,7 +15,7 @@ fn at(seconds: i64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000)
 }
 
-fn key(number: u16) -> KeyId {
+fn key(number: u32) -> KeyId {
     format!("key-{number}").parse().unwrap()
 }
 
@@ -264,6 +264,70 @@ fn a_refused_rotation_changes_nothing() {
     }
     assert_eq!(idp.rotate(at(101), just_in_time(0, 0), None), Err(RotateError::KeyMissing));
     assert_eq!(idp.timeline().events(), before);
+}
+
+#[test]
+fn a_provider_rotates_for_ever_and_forgets() {
+    let mut idp = start(&[], &[]);
+    let fresh = || Some(SigningKey::generate(Algorithm::Es256).unwrap());
+    for number in 2..=1_001 {
+        let now = at(10 * i64::from(number));
+        // All styles that bring a key, and now and then a time without one.
+        let styles = [Style::JustInTime, Style::NoOverlap, Style::Rekey, Style::Revoke];
+        let rotation = match number % 7 {
+            0 => Rotation { lead: Span::from_secs(3), ..Rotation::new(now, Style::Late) },
+            style @ 1..=4 => Rotation::new(now, styles[style as usize - 1]),
+            _ => Rotation {
+                lead: Span::from_secs(2),
+                retention: Span::from_secs(100),
+                ..Rotation::new(now, Style::Overlap)
+            },
+        };
+        let rotation = if rotation.style == Style::JustInTime { just_in_time(0, 25) } else { rotation };
+        assert_eq!(idp.rotate(now, rotation, fresh()), Ok(Some(key(number))), "{rotation:?}");
+        agrees(&mut idp, now).unwrap();
+        agrees(&mut idp, now + Span::from_secs(5)).unwrap();
+        let token = idp.order(idp.now, EPOCH, &login()).unwrap().sign().access;
+        assert_eq!(token.key, key(number));
+        // A witness takes its time.
+        assert!(number % 100 > 0 || witness::verify(&fetch(&mut idp, now).body, &token.token).is_some());
+    }
+    let known: Vec<KeyId> = idp.timeline().keys().map(|(key, _)| key).collect();
+    assert_eq!(known, (746..=1_001).map(key).collect::<Vec<_>>());
+    assert_eq!(idp.standing.keys().keys().copied().collect::<Vec<_>>(), known);
+    assert!(idp.keys().get(key(745)).is_none() && idp.keys().get(key(746)).is_some());
+    assert!(idp.timeline().events().len() <= 5 * Timeline::MAX_KEYS && idp.event_log().len() <= 5 * 256);
+}
+
+#[test]
+fn keys_that_are_published_are_not_forgotten() {
+    let mut idp = start(&[], &[]);
+    let fresh = || Some(SigningKey::generate(Algorithm::Es256).unwrap());
+    for number in 2..=256 {
+        assert_eq!(idp.rotate(at(number), just_in_time(0, 1_000), fresh()), Ok(Some(key(number as u32))));
+    }
+    let full = Err(RotateError::Timeline(TimelineError::TooManyKeys));
+    assert_eq!(idp.rotate(at(1_001), just_in_time(0, 1_000), fresh()), full);
+    assert_eq!(idp.rotate(at(1_002), just_in_time(0, 1_000), fresh()), Ok(Some(key(257))));
+    assert_eq!(idp.timeline().life(key(1)), None);
+    // An old set is as old as what is remembered.
+    let parts = Parts { stale: Some(Span::from_secs(100_000)), ..Parts::default() };
+    idp.start_fault(at(1_010), Fault { parts, ..Fault::status(Endpoint::Jwks, 503) }, Span::INFINITE)
+        .unwrap();
+    let set: serde_json::Value = serde_json::from_slice(&fetch(&mut idp, at(1_500)).body).unwrap();
+    assert_eq!(set["keys"].as_array().unwrap().len(), 255);
+}
+
+#[test]
+fn a_label_is_never_given_twice() {
+    let planned: Vec<Rotation> = (1..=254).map(|number| just_in_time(10_000 + number, 1)).collect();
+    let mut idp = start(&planned, &[]);
+    let fresh = || Some(SigningKey::generate(Algorithm::Es256).unwrap());
+    for number in 256..=600 {
+        let now = at(i64::from(number));
+        assert_eq!(idp.rotate(now, Rotation::new(now, Style::NoOverlap), fresh()), Ok(Some(key(number))));
+        agrees(&mut idp, now).unwrap();
+    }
 }
 
 #[test]

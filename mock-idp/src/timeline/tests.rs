@@ -9,7 +9,7 @@ fn at(seconds: i64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000)
 }
 
-fn key(number: u16) -> KeyId {
+fn key(number: u32) -> KeyId {
     KeyId(number)
 }
 
@@ -18,7 +18,7 @@ fn plan(rotations: &[Rotation]) -> Timeline {
 }
 
 /// An event: its second, its name, its key.
-type Line = (i64, &'static str, u16);
+type Line = (i64, &'static str, u32);
 
 fn script(timeline: &Timeline) -> Vec<Line> {
     timeline
@@ -26,7 +26,7 @@ fn script(timeline: &Timeline) -> Vec<Line> {
         .iter()
         .map(|timed| {
             let subject =
-                timed.event.key().map(|key| key.0).or(timed.event.fault().map(|id| id.index() as u16));
+                timed.event.key().map(|key| key.0).or(timed.event.fault().map(|id| id.index() as u32));
             (timed.at.as_nanos() / 1_000_000_000, timed.event.name(), subject.unwrap())
         })
         .collect()
@@ -206,7 +206,7 @@ fn contradicting_plans_are_refused() {
 fn labels_are_read_back_and_unique() {
     assert_eq!("key-7".parse(), Ok(key(7)));
     assert_eq!(key(7).to_string(), "key-7");
-    for text in ["key-0", "key-01", "key-+1", "key-", "7", "key-65536", "KEY-1"] {
+    for text in ["key-0", "key-01", "key-+1", "key-", "7", "key-4294967296", "KEY-1"] {
         assert_eq!(text.parse::<KeyId>(), Err(KeyIdError), "{text}");
     }
 }
