@@ -9,8 +9,8 @@ use keyquake_idp::Timeline;
 use keyquake_reports::record::Engine;
 
 use crate::arrivals::Arrivals;
-use crate::plan::Plan;
-use crate::scenario::Source;
+use crate::plan::{Plan, Runbook};
+use crate::scenario::{Source, TokenSource};
 
 const WORDS: &[&str] = &[
     "\"inf\"",
@@ -30,6 +30,33 @@ const WORDS: &[&str] = &[
     "replace = false\n",
     "[[rotation]]\nat = \"1s\"\nstyle = \"just-in-time\"\n",
     "[[fault]]\nfrom = \"1s\"\nfor = \"1s\"\njwks = { status = 503 }\n",
+    "phase = \"spread\"\nevery = \"1s\"\ntimes = 200\n",
+    "discovery = { delay = \"1s\" }\n",
+    "token = { status = 429, retry_after = \"1s\" }\n",
+    "probability = \"50%\"\n",
+    "replicas = \"20%\"\n",
+    "{ keys = [\"unknown_kty\", \"akp\", \"null\"] }",
+    "{ keys = \"swapped\", stale = \"1h\", body = \"bom\" }",
+    "{ body = \"truncated\", delay = \"inf\" }",
+    "{ headers = { age = \"1\", etag = \"\" }, drop = true }",
+    "{ redirect = \"/elsewhere\" }",
+    "{ hang = true }",
+    "{ reset = true }",
+    "[[runbook]]\nwhen = \"1s\"\ndo = { restart = { rolling = \"1s\" } }\n",
+    "rolling = \"inf\"",
+    "workers = 64\n",
+    "[[traffic.stream]]\nname = \"probe\"\ntoken = \"key:key-1\"\nrate = \"5/s\"\n",
+    "\"key:key-2\"",
+    "\"key:key-4294967295\"",
+    "\"session\"",
+    "\"login\"",
+    "\"unknown_kid\"",
+    "burst = { at = \"1s\", count = 100000 }\n",
+    "fresh = true\n",
+    "from = \"1s\"\nuntil = \"2s\"\n",
+    "replicas = [0]\nalone = true\n",
+    "endpoint = \"/session\"\n",
+    "[[gate]]\nmetric = \"false_accepts\"\nof = \"probe\"\nlimit = \"== 0\"\n",
     "speed = 0.01\n",
     "speed = 1e5\n",
     "cache = \"cold\"\n",
@@ -81,7 +108,6 @@ fn assert_sound(plan: &Plan) {
     assert!(plan.gates.iter().all(|gate| gate.limit >= 0.0), "{shown}");
     assert!(plan.timeline.keys().count() <= Timeline::MAX_KEYS);
 
-    let start = Time::ZERO - plan.warmup;
     for disturbance in &plan.disturbances {
         assert!((Time::ZERO..plan.end()).contains(&disturbance.from), "{disturbance:?}");
         assert!(disturbance.from <= disturbance.until && disturbance.from <= disturbance.curable_from);
@@ -90,10 +116,48 @@ fn assert_sound(plan: &Plan) {
         assert!((Time::ZERO..plan.end()).contains(&life.active), "{key}: {life:?}");
         assert!(life.active <= life.retired && life.retired <= life.removed, "{key}: {life:?}");
     }
-    assert!(plan.caches.iter().flatten().all(|filled| *filled <= start), "{shown}");
+    for window in plan.timeline.events().iter().filter_map(|timed| plan.timeline.fault(timed.event.fault()?))
+    {
+        assert!((Time::ZERO..plan.end()).contains(&window.from) && window.from < window.until, "{window:?}");
+        assert_eq!(window.fault.check(), Ok(()), "{window:?}");
+    }
+    assert_sound_fleet(plan);
+    assert_sound_traffic(plan);
+}
+
+fn assert_sound_fleet(plan: &Plan) {
+    assert_eq!(plan.caches.len(), plan.instances() as usize);
+    let start = Time::ZERO - plan.warmup;
+    assert!(plan.caches.iter().flatten().all(|filled| *filled <= start), "{:?}", plan.caches);
+    let Runbook { actions, restarts } = &plan.runbook;
+    assert!(actions.is_sorted() && restarts.is_sorted(), "{restarts:?}");
+    let during = Time::ZERO..plan.end();
+    assert!(actions.iter().all(|(at, _)| during.contains(at)), "{actions:?}");
+    let is_sound = |(at, replica): &(Time, u32)| during.contains(at) && *replica < plan.replicas;
+    assert!(restarts.iter().all(is_sound), "{restarts:?}");
+}
+
+fn assert_sound_traffic(plan: &Plan) {
+    let start = Time::ZERO - plan.warmup;
+    for (i, stream) in plan.streams.iter().enumerate() {
+        assert!(stream.per_second.is_finite() && stream.per_second >= 0.0, "{stream:?}");
+        assert!(start <= stream.from && stream.from <= stream.until && stream.until <= plan.end());
+        let within = |at: Time| start <= at && at < plan.end();
+        assert!(stream.burst.is_none_or(|(at, count)| within(at) && count > 0), "{stream:?}");
+        assert!(!stream.replicas.is_empty() && stream.replicas.iter().all(|number| *number < plan.replicas));
+        let others = plan.streams.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other);
+        assert!(others.clone().all(|other| other.name != stream.name), "{stream:?}");
+        let mut louder = others.filter(|other| !other.alone).flat_map(|other| &other.replicas);
+        assert!(!stream.alone || !louder.any(|replica| stream.replicas.contains(replica)), "{stream:?}");
+    }
     let mut before = start;
     for arrival in Arrivals::new(plan).take(20) {
-        assert!((before..plan.end()).contains(&arrival.at) && arrival.replica < plan.replicas, "{arrival:?}");
+        let stream = &plan.streams[arrival.stream];
+        assert!((before..plan.end()).contains(&arrival.at), "{arrival:?}");
+        let in_burst = stream.burst.is_some_and(|(at, _)| at == arrival.at);
+        assert!(in_burst || (stream.from..stream.until).contains(&arrival.at), "{arrival:?} of {stream:?}");
+        assert!(stream.replicas.contains(&arrival.replica), "{arrival:?} of {stream:?}");
+        assert_eq!(arrival.session.is_some(), stream.token == TokenSource::Session);
         before = arrival.at;
     }
 }

@@ -24,6 +24,8 @@ const MAX_WALL_RATE: f64 = 50_000.0;
 const MIN_WALL_TIMEOUT: Span = Span::from_millis(50);
 /// Caches that never expire are given ages up to this.
 const STAGGER_FOREVER: Span = Span::from_secs(3_600);
+/// The most actions of a runbook.
+const MAX_ACTIONS: usize = 100;
 /// The most often that one rotation repeats.
 const MAX_TIMES: u32 = 200;
 
@@ -97,9 +99,7 @@ impl Check<'_> {
 
     fn run(&self) -> Result<(), String> {
         let Scenario { name, duration, warmup, speed, idp, .. } = self.scenario;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let is_name = (1..=64).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('.');
-        self.require(is_name, "name", "a name has 1 to 64 letters, digits, `-`, `_` and `.`")?;
+        self.require(is_name(name), "name", NAME)?;
         self.require(
             (0.01..=100_000.0).contains(speed),
             "speed",
@@ -212,10 +212,15 @@ impl Check<'_> {
     /// What the people on call do, and when each replica that they restart starts anew.
     fn runbook(&self) -> Result<Runbook, String> {
         let mut runbook = Runbook::default();
+        let few = self.scenario.runbook.len() <= MAX_ACTIONS;
+        self.require(few, "runbook", &format!("more than {MAX_ACTIONS} actions"))?;
         for (i, written) in self.scenario.runbook.iter().enumerate() {
             let message = "the action comes after the end of the run";
             self.require(written.when < self.scenario.duration, &format!("runbook[{i}].when"), message)?;
             let Action::Restart(Restart { rolling }) = written.action;
+            let done = written.when.saturating_add(rolling);
+            let message = "the restart is not through by the end of the run";
+            self.require(done <= self.scenario.duration, &format!("runbook[{i}].do"), message)?;
             let at = Time::ZERO + written.when;
             let replicas = self.scenario.fleet.replicas;
             let turn = |replica: u32| rolling.scale(f64::from(replica) / f64::from(replicas));
@@ -420,6 +425,15 @@ impl Check<'_> {
         let own = own.map(|(name, value)| (name.to_owned(), value));
         policy_parameters(&fleet.policy).into_iter().chain(own).collect()
     }
+}
+
+/// What a name is.
+pub(super) const NAME: &str = "a name has 1 to 64 letters, digits, `-`, `_` and `.`";
+
+/// Whether a text can name a folder, a column of a table and a gate's requests.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=64).contains(&text.len()) && text.chars().all(plain) && !text.starts_with('.')
 }
 
 /// The policy by its field names, as it would be written.

@@ -3,6 +3,7 @@
 use keyquake_core::{Span, Time};
 use keyquake_idp::{Forgery, Timeline};
 
+use super::check::{NAME, is_name};
 use super::{Disturbance, Stream};
 use crate::scenario::{Scenario, Source, TokenSource};
 
@@ -126,6 +127,7 @@ impl Check<'_> {
         let written = &traffic.stream[self.number];
         let name = written.name.as_str();
         let earlier = &traffic.stream[..self.number];
+        self.require(is_name(name), "name", NAME)?;
         self.require(!RESERVED.contains(&name), "name", "this name means something else")?;
         self.require(!earlier.iter().any(|other| other.name == name), "name", "this name is taken")?;
         let per_second = written.rate.map_or(0.0, |rate| rate.per_second());
@@ -143,7 +145,7 @@ impl Check<'_> {
                 "there is no such key: they are numbered from `key-1` as they activate",
             )?;
         }
-        let within = |span: Option<Span>| span.is_none_or(|span| span <= *duration);
+        let within = |span: Option<Span>| span.is_none_or(|span| span < *duration);
         self.require(within(written.from), "from", "the stream begins after the end of the run")?;
         let ordered = written.until.is_none_or(|until| until > written.from.unwrap_or_default());
         self.require(ordered, "until", "the stream ends before it begins")?;
@@ -198,7 +200,8 @@ impl Check<'_> {
 
     /// Where it goes; nowhere in particular when empty.
     fn replicas(&self) -> Result<Vec<u32>, String> {
-        let written = &self.scenario.traffic.stream[self.number];
+        let traffic = &self.scenario.traffic;
+        let written = &traffic.stream[self.number];
         let Some(replicas) = &written.replicas else {
             self.require(!written.alone, "alone", "a stream that is alone names its `replicas`")?;
             return Ok(Vec::new());
@@ -206,6 +209,12 @@ impl Check<'_> {
         let known = replicas.iter().all(|replica| *replica < self.scenario.fleet.replicas);
         self.require(known, "replicas", "replicas are numbered from 0, and there are fewer")?;
         self.require(!replicas.is_empty(), "replicas", "the stream goes nowhere")?;
+        // Those that are alone may share: none of them draws the caches' attention.
+        let lone = traffic.stream.iter().filter(|other| other.alone && !written.alone);
+        let is_taken =
+            |replica| lone.clone().filter_map(|it| it.replicas.as_ref()).any(|it| it.contains(replica));
+        let is_free = !replicas.iter().any(is_taken);
+        self.require(is_free, "replicas", "another stream wants one of these replicas `alone`")?;
         Ok(replicas.clone())
     }
 }
