@@ -28,8 +28,9 @@ sessions = 5
 connections = 2
 max_in_flight = 20
 
-[limits]
-lateness = "1s"            # whoever else uses this machine
+[limits]                   # whoever else uses this machine
+lateness = "1m"
+shed = "100%"
 "#;
 
 /// A folder with a scenario in it, and what a run leaves there.

@@ -45,19 +45,19 @@ pub(super) struct Idp {
     #[arg(long, value_enum, default_value_t = Alg::Rs256)]
     algorithm: Alg,
     /// How long its tokens live.
-    #[arg(long, default_value = "1h", value_name = "DURATION")]
+    #[arg(long, default_value = "1h", value_name = "DURATION", allow_hyphen_values = true)]
     token_lifetime: Span,
     /// The `max-age` of its JWKS.
-    #[arg(long, default_value = "5m", value_name = "DURATION")]
+    #[arg(long, default_value = "5m", value_name = "DURATION", allow_hyphen_values = true)]
     max_age: Span,
     /// Rotate again and again.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     rotate_every: Option<Span>,
     /// How it rotates then.
     #[arg(long, value_enum, default_value_t = Rotating::Overlap)]
     style: Rotating,
     /// How long a new key is published before it signs, in style `overlap`.
-    #[arg(long, default_value = "1m", value_name = "DURATION")]
+    #[arg(long, default_value = "1m", value_name = "DURATION", allow_hyphen_values = true)]
     lead: Span,
     /// What the names of tokens follow from.
     #[arg(long, default_value_t = 1, allow_negative_numbers = true)]

@@ -11,6 +11,9 @@ use crate::live::descriptors::TooFew;
 use crate::plan::Plan;
 use crate::terminal::say;
 
+/// From this many on, their tokens take seconds to sign.
+const MANY_SESSIONS: u32 = 5_000;
+
 #[derive(Debug, Args)]
 pub(super) struct Run {
     #[command(flatten)]
@@ -43,6 +46,9 @@ fn announcement(plan: &Plan) -> Vec<String> {
         "{}: {} replicas, {rate:.0} requests/s for {wall} of wall time, seed {}",
         plan.name, plan.replicas, plan.seed
     )];
+    if plan.traffic.sessions >= MANY_SESSIONS {
+        lines.push(format!("{} sessions log in first, which takes a while", plan.traffic.sessions));
+    }
     lines.extend(plan.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines
 }
@@ -55,4 +61,19 @@ fn too_few(plan: &Plan, error: &TooFew) -> String {
          `traffic.connections` ({}) or `fleet.replicas` ({}): every connection has two ends here",
         plan.traffic.max_in_flight, plan.traffic.connections, plan.replicas
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_set_up_is_announced() {
+        let lines = |sessions: u32| {
+            let traffic = format!("[traffic]\nrate = \"10/s\"\nsessions = {sessions}");
+            announcement(&crate::plan::testing::plan(&traffic))
+        };
+        assert_eq!(lines(4_999).len(), 1);
+        assert!(lines(5_000)[1].starts_with("5000 sessions log in first"));
+    }
 }
