@@ -41,7 +41,7 @@ use crate::observe::Fold;
 use crate::plan::Plan;
 use crate::scenario::Endpoint;
 use crate::seed;
-use crate::sut::{self, Replica};
+use crate::sut::{self, FetchLog, Replica};
 use crate::terminal::say;
 
 /// For whom the tokens of a run are.
@@ -74,6 +74,7 @@ struct Stage<'p> {
     minter: Minter,
     generator: Generator,
     restarted: Arc<Mutex<Vec<Time>>>,
+    fetches: FetchLog,
     issuer: String,
 }
 
@@ -95,9 +96,11 @@ impl<'p> Stage<'p> {
         let guard = Guard::new(Ipv4Addr::LOCALHOST.into(), None)?;
         let provider = Arc::new(Provider::new(idp, clock, guard));
         tokio::spawn(keyquake_idp::serve(idp_listener, Arc::clone(&provider), std::future::pending()));
+        let fetches = FetchLog::default();
+        let site = Site { plan, issuer: &issuer, keys: &keys, clock, fetches: &fetches };
         let (mut fleet, mut replicas) = (Vec::new(), Vec::new());
         for number in 0..plan.replicas {
-            let (replica, address) = start_replica(plan, &issuer, &keys, clock, number).await?;
+            let (replica, address) = site.start_replica(number).await?;
             fleet.push(replica);
             replicas.push(Connections::new(address, plan.traffic.connections));
         }
@@ -124,11 +127,11 @@ impl<'p> Stage<'p> {
             idle: Notify::new(),
         };
         let minter = Minter::new(plan, &issuer, keys, clock);
-        Ok(Self { plan, clock, provider, gauge, minter, generator, restarted, issuer })
+        Ok(Self { plan, clock, provider, gauge, minter, generator, restarted, fetches, issuer })
     }
 
     async fn play(self, command: &str, interrupt: &mut Interrupt) -> anyhow::Result<Run<'p>> {
-        let Self { plan, clock, provider, gauge, minter, generator, restarted, issuer } = self;
+        let Self { plan, clock, provider, gauge, minter, generator, restarted, fetches, issuer } = self;
         say(&format!("the IdP is {issuer}, before {} replicas", plan.replicas));
         let stop = Arc::new(AtomicBool::new(false));
         let (done, mut generated) = oneshot::channel();
@@ -157,6 +160,7 @@ impl<'p> Stage<'p> {
             applied: idp.event_log().to_vec(),
             restarted: restarted.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             jwks: idp.jwks_log().entries().to_vec(),
+            fetches: fetches.entries(),
             jwks_dropped: idp.jwks_log().dropped(),
             ended: interrupted_at.unwrap_or(plan.end()).min(plan.end()),
             cut_short: interrupted_at.map(|at| format!("Interrupted at {:.1} s.", at.as_secs_f64())),
@@ -186,45 +190,46 @@ fn path(endpoint: Endpoint) -> &'static str {
     }
 }
 
-/// Starts the workers of a replica behind one port.
-async fn start_replica(
-    plan: &Plan,
-    issuer: &str,
-    keys: &KeyRing,
+/// What the replicas of a fleet share.
+struct Site<'a> {
+    plan: &'a Plan,
+    issuer: &'a str,
+    keys: &'a KeyRing,
     clock: Clock,
-    number: u32,
-) -> anyhow::Result<(Vec<Arc<Replica>>, SocketAddr)> {
-    let listener = bind().await?;
-    let address = listener.local_addr()?;
-    let mut workers = Vec::new();
-    for instance in number * plan.workers..(number + 1) * plan.workers {
-        workers.push(start_worker(plan, issuer, keys, clock, instance)?);
-    }
-    workers::serve(listener, workers.iter().map(|worker| worker.router()).collect());
-    Ok((workers, address))
+    fetches: &'a FetchLog,
 }
 
-fn start_worker(
-    plan: &Plan,
-    issuer: &str,
-    keys: &KeyRing,
-    clock: Clock,
-    instance: u32,
-) -> anyhow::Result<Arc<Replica>> {
-    let worker = Replica::new(sut::Settings {
-        replica: instance,
-        issuer: issuer.to_owned(),
-        audience: AUDIENCE.to_owned(),
-        jwks_url: format!("{issuer}/instances/{instance}/.well-known/jwks.json").parse()?,
-        algorithm: plan.algorithm,
-        policy: plan.policy.clone(),
-        jitter_seed: seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64(),
-        clock,
-    })?;
-    if let Some(at) = plan.caches[instance as usize] {
-        worker.preload(&published_then(plan, keys, at), at)?;
+impl Site<'_> {
+    /// Starts the workers of a replica behind one port.
+    async fn start_replica(&self, number: u32) -> anyhow::Result<(Vec<Arc<Replica>>, SocketAddr)> {
+        let listener = bind().await?;
+        let address = listener.local_addr()?;
+        let mut workers = Vec::new();
+        for instance in number * self.plan.workers..(number + 1) * self.plan.workers {
+            workers.push(self.start_worker(instance)?);
+        }
+        workers::serve(listener, workers.iter().map(|worker| worker.router()).collect());
+        Ok((workers, address))
     }
-    Ok(worker)
+
+    fn start_worker(&self, instance: u32) -> anyhow::Result<Arc<Replica>> {
+        let Self { plan, issuer, keys, clock, fetches } = *self;
+        let worker = Replica::new(sut::Settings {
+            replica: instance,
+            issuer: issuer.to_owned(),
+            audience: AUDIENCE.to_owned(),
+            jwks_url: format!("{issuer}/instances/{instance}/.well-known/jwks.json").parse()?,
+            algorithm: plan.algorithm,
+            policy: plan.policy.clone(),
+            jitter_seed: seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64(),
+            clock,
+            fetch_log: fetches.clone(),
+        })?;
+        if let Some(at) = plan.caches[instance as usize] {
+            worker.preload(&published_then(plan, keys, at), at)?;
+        }
+        Ok(worker)
+    }
 }
 
 /// The body of the JWKS as it was at a moment.

@@ -19,6 +19,7 @@ use self::episodes::Episode;
 use crate::observe::{Fold, Segment, Tally, Trace, share};
 use crate::plan::{Plan, fault_title};
 use crate::scenario::TokenSource;
+use crate::sut::TimedFetch;
 
 /// The streams that every run has: sessions, expired and forged tokens.
 const ALWAYS: usize = 3;
@@ -36,6 +37,8 @@ pub(crate) struct Run<'p> {
     /// When each restart of the plan happened, as far as it came.
     pub(crate) restarted: Vec<Time>,
     pub(crate) jwks: Vec<JwksLogEntry>,
+    /// The same requests as the caches saw them, if they say.
+    pub(crate) fetches: Vec<TimedFetch>,
     /// JWKS requests that did not fit into the log.
     pub(crate) jwks_dropped: u64,
     /// When it ended: the planned end, unless it was interrupted.
@@ -200,13 +203,18 @@ impl Run<'_> {
 
     fn jwks_requests_of(&self, instance: u32) -> Vec<JwksRequest> {
         let entries = self.jwks.iter().filter(|entry| entry.instance == Some(instance));
+        // A cache's fetches arrive in their order.
+        let mut by_the_cache = self.fetches.iter().filter(|fetch| fetch.instance == instance);
         entries
-            .map(|entry| JwksRequest {
+            .map(|entry| (entry, by_the_cache.next()))
+            .map(|(entry, fetch)| JwksRequest {
                 at_s: entry.at.as_secs_f64(),
                 // A connection that was broken off has no answer.
                 answered_s: entry.status.and(entry.answered).map(Time::as_secs_f64),
                 status: entry.status,
                 keys: entry.keys.iter().map(ToString::to_string).collect(),
+                asked_s: fetch.map(|fetch| fetch.asked.as_secs_f64()),
+                received_s: fetch.and_then(|fetch| fetch.received).map(Time::as_secs_f64),
             })
             .collect()
     }

@@ -28,6 +28,7 @@ use self::fetch::{Fetch, over_http};
 use self::key::PublicKey;
 use self::keys::Keys;
 
+pub(crate) use self::fetch::{FetchLog, TimedFetch};
 pub(crate) use self::freshness::freshness;
 pub(crate) use self::http::status;
 pub(crate) use self::key::key_set;
@@ -51,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) jitter_seed: u64,
     /// What ages its cache and dates its claims.
     pub(crate) clock: Clock,
+    /// Where its fetches are noted.
+    pub(crate) fetch_log: FetchLog,
 }
 
 /// Why there is no replica.
@@ -112,6 +115,7 @@ impl Replica {
     /// Outside of a tokio runtime with IO and time.
     pub(crate) fn new(settings: Settings) -> Result<Arc<Self>, ReplicaError> {
         let fetch = over_http(settings.jwks_url.clone())?;
+        let fetch = settings.fetch_log.clone().time(fetch, settings.replica, settings.clock);
         Ok(Self::with_fetch(settings, fetch)?)
     }
 

@@ -83,6 +83,39 @@ fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
 }
 
 #[test]
+fn a_run_is_replayed_and_a_forged_one_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
+    keyquake(folder.path()).args(["run", "smoke.toml"]).output().unwrap();
+    let requests = folder.path().join("keyquake-out/smoke/requests.csv");
+    let replay = |more: &[&str]| {
+        let replay = ["simulate", "smoke.toml", "--replay", "keyquake-out/smoke/result.json"];
+        let output = keyquake(folder.path()).args(replay).args(more).output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    let (code, told) = replay(&[]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(" requests replayed, 100.000 % end as in the run"), "{told}");
+
+    let (code, told) = replay(&["--seed", "2"]);
+    assert!(code == Some(2) && told.contains("it is of another plan"), "{told}");
+
+    let table = std::fs::read_to_string(&requests).unwrap();
+    std::fs::write(&requests, table.replacen(",accepted,200", ",rejected,401", 9)).unwrap();
+    let (code, told) = replay(&[]);
+    assert_eq!(code, Some(10), "{told}");
+    assert!(told.contains("rejected (401) live, accepted (200) replayed"), "{told}");
+
+    std::fs::write(&requests, table.lines().take(50).collect::<Vec<_>>().join("\n")).unwrap();
+    let (code, told) = replay(&[]);
+    assert!(code == Some(2) && told.contains("holds ") && told.contains(" requests"), "{told}");
+
+    std::fs::remove_file(&requests).unwrap();
+    let (code, told) = replay(&[]);
+    assert!(code == Some(2) && told.contains("requests.csv"), "{told}");
+}
+
+#[test]
 fn workers_of_a_replica_recover_each_in_its_own_time() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();

@@ -107,6 +107,8 @@ mod tests {
             answered_s: status.map(|_| at_s + 1.0),
             status,
             keys: Vec::new(),
+            asked_s: None,
+            received_s: None,
         };
         instance.jwks_requests = vec![request(5.0, Some(200)), request(8.0, Some(503)), request(9.0, None)];
         assert_eq!(age(&instance, 15.0), Some(9.0), "neither a failure nor silence makes it younger");

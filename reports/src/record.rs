@@ -163,6 +163,10 @@ pub struct JwksRequest {
     pub status: Option<u16>,
     /// The labels of the keys in the answer.
     pub keys: Vec<String>,
+    /// When the cache asked, by its own account; only the reference service gives one.
+    pub asked_s: Option<f64>,
+    /// When it had the answer, by its own account.
+    pub received_s: Option<f64>,
 }
 
 /// Something that happened at a known moment.

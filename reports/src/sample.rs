@@ -437,7 +437,14 @@ fn instance(replica: u32, recovery: Recovery) -> Instance {
 }
 
 fn fetch(at_s: f64, key: &str) -> JwksRequest {
-    JwksRequest { at_s, answered_s: Some(at_s), status: Some(200), keys: vec![key.into()] }
+    JwksRequest {
+        at_s,
+        answered_s: Some(at_s),
+        status: Some(200),
+        keys: vec![key.into()],
+        asked_s: None,
+        received_s: None,
+    }
 }
 
 fn false_accepts() -> BTreeMap<String, u64> {

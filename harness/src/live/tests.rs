@@ -21,6 +21,7 @@ fn play_before(listener: &TcpListener, plan: &Plan) -> keyquake_reports::Record 
         applied: Vec::new(),
         restarted: Vec::new(),
         jwks: Vec::new(),
+        fetches: Vec::new(),
         jwks_dropped: 0,
         ended: plan.end(),
         cut_short: None,

@@ -42,6 +42,7 @@ fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Reco
         applied: Vec::new(),
         restarted: Vec::new(),
         jwks: Vec::new(),
+        fetches: Vec::new(),
         jwks_dropped: 0,
         ended: plan.end(),
         cut_short: None,

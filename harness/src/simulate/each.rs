@@ -42,6 +42,7 @@ pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> 
             .collect(),
         restarted: plan.runbook.restarts.iter().map(|(at, _)| *at).collect(),
         jwks,
+        fetches: Vec::new(),
         jwks_dropped,
         ended: plan.end(),
         cut_short: None,

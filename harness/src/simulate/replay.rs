@@ -112,24 +112,20 @@ fn facts(plan: &Plan, request: &TracedRequest, zero: UnixTime) -> TokenFacts {
     }
 }
 
-/// How long each fetch of each instance took, in their order, and the how-manieth at the endpoint each was.
+/// When each instance had the answers to its fetches, in their order, and the how-manieth at the endpoint each was.
 fn script(record: &Record) -> Script {
     let instances = record.cells.iter().flat_map(|cell| &cell.instances).zip(0_u32..);
     let mut fetches: Vec<(f64, u32, Option<f64>)> = instances
         .flat_map(|(instance, number)| {
             let requests = instance.jwks_requests.iter();
-            requests.map(move |request| (request.at_s, number, request.answered_s))
+            requests.map(move |request| (request.at_s, number, request.received_s))
         })
         .collect();
     fetches.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut script = Script::new();
-    for ((at, instance, answered), number) in fetches.into_iter().zip(0..) {
-        let took = answered.map(|answered| seconds(answered - at));
-        script.entry(instance).or_default().push_back(ScriptedFetch { number, took });
+    for ((_, instance, received), number) in fetches.into_iter().zip(0..) {
+        let received = received.map(|seconds| Time::from_nanos((seconds * 1e9).round() as i64));
+        script.entry(instance).or_default().push_back(ScriptedFetch { number, received });
     }
     script
-}
-
-fn seconds(seconds: f64) -> Span {
-    Span::from_nanos((seconds * 1e9) as u64)
 }

@@ -45,8 +45,8 @@ pub(super) type Script = BTreeMap<u32, VecDeque<ScriptedFetch>>;
 pub(super) struct ScriptedFetch {
     /// How many requests for the key set came before it.
     pub(super) number: u64,
-    /// How long it took, if it was answered.
-    pub(super) took: Option<Span>,
+    /// When the cache had its answer.
+    pub(super) received: Option<Time>,
 }
 
 /// What a token says about its key, and which key that is.
@@ -150,8 +150,8 @@ impl World {
         let strike =
             self.strike(now, RequestFacts { endpoint: Endpoint::Jwks, instance: Some(instance), number });
         let served = self.served(now, strike);
-        match scripted.and_then(|fetch| fetch.took) {
-            Some(took) => Served { at: Ends::After(took), ..served },
+        match scripted.and_then(|fetch| fetch.received) {
+            Some(received) => Served { at: Ends::After(received.since(now)), ..served },
             None => served,
         }
     }

@@ -1,9 +1,10 @@
 //! Fetches key sets over HTTP, and leaves it to the policy what to make of the answers.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use keyquake_core::{Jwks, Response};
+use keyquake_core::{Jwks, Response, Time};
+use keyquake_idp::{Clock, JwksLog};
 use reqwest::{Client, RequestBuilder, Url, redirect, retry};
 
 use super::freshness::freshness;
@@ -14,6 +15,55 @@ pub(super) type Fetch = Arc<dyn Fn() -> Fetching + Send + Sync>;
 
 /// A fetch under way.
 pub(super) type Fetching = Pin<Box<dyn Future<Output = Response<PublicKey>> + Send>>;
+
+/// When the fetches of a fleet began and ended, as its caches saw it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FetchLog(Arc<Mutex<Vec<TimedFetch>>>);
+
+/// One fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimedFetch {
+    pub(crate) instance: u32,
+    pub(crate) asked: Time,
+    /// `None` if it was given up.
+    pub(crate) received: Option<Time>,
+}
+
+impl FetchLog {
+    /// The fetches so far, in the order of their beginning: as many as the IdP's own log holds.
+    pub(crate) fn entries(&self) -> Vec<TimedFetch> {
+        self.lock().clone()
+    }
+
+    /// Notes when this instance's fetches begin and end.
+    pub(super) fn time(self, fetch: Fetch, instance: u32, clock: Clock) -> Fetch {
+        Arc::new(move || {
+            let entry = self.open(TimedFetch { instance, asked: clock.now(), received: None });
+            let (log, fetching) = (self.clone(), fetch());
+            Box::pin(async move {
+                let response = fetching.await;
+                if let Some(index) = entry
+                    && let Some(timed) = log.lock().get_mut(index)
+                {
+                    timed.received = Some(clock.now());
+                }
+                response
+            })
+        })
+    }
+
+    fn open(&self, fetch: TimedFetch) -> Option<usize> {
+        let mut fetches = self.lock();
+        (fetches.len() < JwksLog::MAX_ENTRIES).then(|| {
+            fetches.push(fetch);
+            fetches.len() - 1
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<TimedFetch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Fetches this URL with a client of its own, which pools connections.
 ///

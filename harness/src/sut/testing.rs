@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 use super::key::{PublicKey, key_set};
-use super::{Replica, Settings};
+use super::{FetchLog, Replica, Settings};
 
 const ISSUER: &str = "http://issuer.test";
 const AUDIENCE: &str = "keyquake";
@@ -95,6 +95,7 @@ pub(super) fn settings(jwks_url: &str, algorithm: Algorithm, clock: Clock) -> Se
         policy: Policy::default(),
         jitter_seed: 1,
         clock,
+        fetch_log: FetchLog::default(),
     }
 }
 

@@ -77,7 +77,9 @@ fn of_episode(episode: &Episode) -> impl Iterator<Item = f64> {
 
 fn of_instance(instance: &Instance) -> impl Iterator<Item = f64> {
     let requests = instance.jwks_requests.iter();
-    let requests = requests.flat_map(|request| [Some(request.at_s), request.answered_s]).flatten();
+    let requests = requests
+        .flat_map(|request| [Some(request.at_s), request.answered_s, request.asked_s, request.received_s]);
+    let requests = requests.flatten();
     let recoveries = instance.time_to_recover.iter().flat_map(of_recovery);
     instance.cache_age_at_start_s.into_iter().chain(requests).chain(recoveries)
 }
