@@ -70,7 +70,7 @@ pub(crate) struct Unusable(pub(crate) String);
 pub(crate) struct Stopped(pub(crate) String);
 
 /// Runs the command that was typed.
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     end_on_panic();
     let outcome = match Arguments::parse().command {
         Command::Run(run) => run.execute(),

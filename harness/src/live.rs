@@ -4,6 +4,7 @@ mod connections;
 mod credentials;
 pub(crate) mod descriptors;
 mod generator;
+pub mod load;
 mod minter;
 mod pacer;
 mod progress;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use hyper::Uri;
 use keyquake_core::{Span, Time};
 use keyquake_idp::{Clock, Guard, Idp, KeyRing, Provider, Settings};
 use keyquake_reports::record::Engine;
@@ -31,7 +33,8 @@ use tokio::task::LocalSet;
 
 use self::connections::{Broken, Connections};
 use self::generator::Generator;
-use self::minter::{Minter, Prepared};
+use self::load::WhenFull;
+use self::minter::{Batch, Minter};
 use self::progress::Gauge;
 use self::token_client::TokenClient;
 use crate::arrivals::Arrivals;
@@ -82,6 +85,8 @@ impl<'p> Stage<'p> {
     async fn set(plan: &'p Plan) -> anyhow::Result<Self> {
         let idp_listener = bind().await?;
         let issuer = format!("http://{}", idp_listener.local_addr()?);
+        // This also wakes the crypto library's random generator, whose first use in a process takes tens of milliseconds:
+        // the clock does not run yet.
         let keys = KeyRing::generate(&plan.timeline, plan.algorithm).context("cannot generate keys")?;
         let settling = Span::from_nanos(SETTLING.as_nanos() as u64).scale(plan.speed);
         let lead_in = plan.warmup.saturating_add(settling);
@@ -115,6 +120,7 @@ impl<'p> Stage<'p> {
             paths: plan.streams.iter().map(|stream| path(stream.endpoint)).collect(),
             timeout,
             max_in_flight: plan.traffic.max_in_flight as usize,
+            when_full: WhenFull::Shed,
             workers: plan.workers,
             replicas,
             sessions: RefCell::new(sessions),
@@ -122,9 +128,11 @@ impl<'p> Stage<'p> {
             fold: RefCell::new(Fold::new(plan, clock.pace()).traced()),
             gauge: Arc::clone(&gauge),
             under_way: RefCell::default(),
-            started: Cell::default(),
+            queue: RefCell::default(),
+            queued: Notify::new(),
+            idle_workers: Cell::default(),
             rescheduled: Notify::new(),
-            idle: Notify::new(),
+            ended: Notify::new(),
         };
         let minter = Minter::new(plan, &issuer, keys, clock);
         Ok(Self { plan, clock, provider, gauge, minter, generator, restarted, fetches, issuer })
@@ -183,11 +191,11 @@ fn settings(plan: &Plan, issuer: &str) -> Settings {
     }
 }
 
-fn path(endpoint: Endpoint) -> &'static str {
-    match endpoint {
+fn path(endpoint: Endpoint) -> Uri {
+    Uri::from_static(match endpoint {
         Endpoint::Api => "/api",
         Endpoint::Session => "/session",
-    }
+    })
 }
 
 /// What the replicas of a fleet share.
@@ -257,11 +265,7 @@ async fn keep_restarting(
 }
 
 /// Generates the load, on a thread of its own.
-fn generate(
-    generator: Generator,
-    prepared: Receiver<Prepared>,
-    stop: Arc<AtomicBool>,
-) -> anyhow::Result<Fold> {
+fn generate(generator: Generator, prepared: Receiver<Batch>, stop: Arc<AtomicBool>) -> anyhow::Result<Fold> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let generator = Rc::new(generator);

@@ -1,26 +1,30 @@
 //! The open-loop load generator: every arrival is sent when it is due, whatever became of those before it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Empty;
-use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
+use hyper::{Request, Uri};
 use keyquake_core::Time;
 use keyquake_idp::{Clock, Timeline};
+use slab::Slab;
 use tokio::sync::{Notify, mpsc};
 
-use super::connections::{Answer, Broken, Connections};
+use super::connections::{Broken, Connections};
 use super::credentials::{Credentials, SessionToken};
-use super::minter::Prepared;
+use super::load::WhenFull;
+use super::minter::{Batch, Prepared};
 use super::progress::Gauge;
 use super::token_client::TokenClient;
 use crate::arrivals::Arrival;
 use crate::observe::{Fold, Observation, Outcome};
+use crate::oracle::TokenFacts;
 use crate::sessions::{Held, Renewal, Sessions};
 use crate::tokens::signing_key;
 
@@ -29,15 +33,19 @@ const NONCE: HeaderName = HeaderName::from_static("x-nonce");
 /// How long requests under way are waited for when a run is interrupted.
 const INTERRUPTED_DRAIN: Duration = Duration::from_secs(2);
 
+/// How many workers may wait for requests: as many as a fast target keeps busy.
+const IDLE_WORKERS: usize = 256;
+
 /// Everything that the generator needs; it is built before the clock starts.
 pub(crate) struct Generator {
     pub(crate) clock: Clock,
     pub(crate) timeline: Timeline,
     /// Where each stream goes.
-    pub(crate) paths: Vec<&'static str>,
+    pub(crate) paths: Vec<Uri>,
     /// By wall time.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
+    pub(crate) when_full: WhenFull,
     /// Instances per replica.
     pub(crate) workers: u32,
     pub(crate) replicas: Vec<Connections>,
@@ -45,23 +53,38 @@ pub(crate) struct Generator {
     pub(crate) token_client: TokenClient,
     pub(crate) fold: RefCell<Fold>,
     pub(crate) gauge: Arc<Gauge>,
-    pub(crate) under_way: RefCell<BTreeMap<u64, UnderWay>>,
-    pub(crate) started: Cell<u64>,
+    pub(crate) under_way: RefCell<Slab<UnderWay>>,
+    /// Requests that a worker is about to send.
+    pub(crate) queue: RefCell<VecDeque<Job>>,
+    /// For workers that wait: there is a request for one of them.
+    pub(crate) queued: Notify,
+    /// How many wait.
+    pub(crate) idle_workers: Cell<usize>,
     /// The sessions' queue has changed.
     pub(crate) rescheduled: Notify,
-    pub(crate) idle: Notify,
+    /// A request has ended.
+    pub(crate) ended: Notify,
 }
 
 /// A request that has not ended.
 #[derive(Clone, Debug)]
 pub(crate) struct UnderWay {
     arrival: Arrival,
-    credentials: Credentials,
+    token: TokenFacts,
     /// Which of its session's tokens it carries, if a session's.
     token_number: u64,
     /// The cache that it goes to, as far as is known: the first of its replica until its connection has answered.
     instance: u32,
     sent: Option<Time>,
+}
+
+/// A request that a worker is to send.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// Its place among those under way.
+    number: usize,
+    arrival: Arrival,
+    credentials: Credentials,
 }
 
 impl Generator {
@@ -74,17 +97,22 @@ impl Generator {
     }
 
     /// Sends the arrivals and waits until all have ended. Must run within a `LocalSet`.
-    pub(crate) async fn run(
-        self: Rc<Self>,
-        mut due: mpsc::Receiver<Prepared>,
-        interrupted: impl Fn() -> bool,
-    ) {
+    pub(crate) async fn run(self: Rc<Self>, mut due: mpsc::Receiver<Batch>, interrupted: impl Fn() -> bool) {
         let renewals = tokio::task::spawn_local(Rc::clone(&self).keep_sessions());
-        while let Some(request) = due.recv().await {
-            self.dispatch(request);
+        while let Some(batch) = due.recv().await {
+            for request in batch {
+                while self.when_full == WhenFull::Wait && self.is_full() {
+                    self.ended.notified().await;
+                }
+                self.dispatch(request);
+            }
         }
         renewals.abort();
         self.drain(interrupted()).await;
+    }
+
+    fn is_full(&self) -> bool {
+        self.under_way.borrow().len() >= self.max_in_flight
     }
 
     fn dispatch(self: &Rc<Self>, Prepared { arrival, credentials }: Prepared) {
@@ -96,72 +124,89 @@ impl Generator {
             },
             |credentials| (credentials, 0),
         );
+        let token = credentials.facts;
         let instance = arrival.replica * self.workers;
-        let request = UnderWay { arrival, credentials, token_number, instance, sent: None };
-        if self.under_way.borrow().len() >= self.max_in_flight {
+        let request = UnderWay { arrival, token, token_number, instance, sent: None };
+        if self.is_full() {
             self.note(&request, Outcome::Shed);
             return;
         }
-        let number = self.started.get();
-        self.started.set(number + 1);
-        self.under_way.borrow_mut().insert(number, request);
-        let this = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let outcome = match tokio::time::timeout(this.timeout, this.send(number)).await {
-                Ok(Ok(answer)) => this.answered(number, answer),
-                Ok(Err(Broken)) => Outcome::Failed(None),
-                Err(_) => Outcome::TimedOut,
-            };
-            this.end(number, outcome);
-        });
+        let number = self.under_way.borrow_mut().insert(request);
+        self.queue.borrow_mut().push_back(Job { number, arrival, credentials });
+        if self.idle_workers.get() > 0 {
+            self.idle_workers.update(|idle| idle - 1);
+            self.queued.notify_one();
+        } else {
+            tokio::task::spawn_local(Rc::clone(self).work());
+        }
     }
 
-    async fn send(&self, number: u64) -> Result<Answer, Broken> {
-        let Some(UnderWay { arrival, credentials, .. }) = self.under_way.borrow().get(&number).cloned()
-        else {
-            return Err(Broken);
-        };
+    /// Exchanges requests for answers, one at a time. There is a worker for each request under way, so that none waits;
+    /// that workers stay spares a task and a timer per request, which cost more than all else that is kept about it.
+    async fn work(self: Rc<Self>) {
+        let mut patience = pin!(tokio::time::sleep(self.timeout));
+        loop {
+            while let Some(job) = self.next_job() {
+                let number = job.number;
+                patience.as_mut().reset((self.clock.instant(self.clock.now()) + self.timeout).into());
+                let outcome = tokio::select! {
+                    biased;
+                    outcome = self.exchange(job) => outcome.unwrap_or(Outcome::Failed(None)),
+                    () = &mut patience => Outcome::TimedOut,
+                };
+                self.end(number, outcome);
+            }
+            if self.idle_workers.get() == IDLE_WORKERS {
+                return;
+            }
+            self.idle_workers.update(|idle| idle + 1);
+            self.queued.notified().await;
+        }
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        self.queue.borrow_mut().pop_front()
+    }
+
+    async fn exchange(&self, Job { number, arrival, credentials }: Job) -> Result<Outcome, Broken> {
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.uri_mut() = self.paths[arrival.stream].clone();
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+        headers.insert(AUTHORIZATION, credentials.authorization);
+        if let Some(nonce) = credentials.nonce {
+            headers.insert(NONCE, nonce);
+        }
         let connections = &self.replicas[arrival.replica as usize];
         let connection = connections.take(arrival.connection).await?;
-        let mut request = Request::get(self.paths[arrival.stream])
-            .header(HOST, HeaderValue::from_static("localhost"))
-            .header(AUTHORIZATION, credentials.authorization);
-        if let Some(nonce) = credentials.nonce {
-            request = request.header(NONCE, nonce);
-        }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|_| Broken)?;
-        if let Some(under_way) = self.under_way.borrow_mut().get_mut(&number) {
+        if let Some(under_way) = self.under_way.borrow_mut().get_mut(number) {
             under_way.instance = connection.instance().unwrap_or(under_way.instance);
             under_way.sent = Some(self.clock.now());
         }
-        connections.send(connection, request).await
-    }
-
-    fn answered(&self, number: u64, answer: Answer) -> Outcome {
-        let mut under_way = self.under_way.borrow_mut();
-        if let (Some(request), Some(instance)) = (under_way.get_mut(&number), answer.instance) {
-            request.instance = instance;
+        let answer = connections.send(connection, request).await?;
+        if let (Some(under_way), Some(instance)) =
+            (self.under_way.borrow_mut().get_mut(number), answer.instance)
+        {
+            under_way.instance = instance;
         }
-        Outcome::of_status(answer.status)
+        Ok(Outcome::of_status(answer.status))
     }
 
-    fn end(&self, number: u64, outcome: Outcome) {
-        let Some(request) = self.under_way.borrow_mut().remove(&number) else { return };
+    fn end(&self, number: usize, outcome: Outcome) {
+        let Some(request) = self.under_way.borrow_mut().try_remove(number) else { return };
         self.note(&request, outcome);
-        if self.under_way.borrow().is_empty() {
-            self.idle.notify_one();
-        }
+        self.ended.notify_one();
     }
 
     /// Folds a request away and lets its session react.
     fn note(&self, request: &UnderWay, outcome: Outcome) {
         let now = self.clock.now();
-        let UnderWay { arrival, credentials, token_number, instance, sent } = request;
+        let UnderWay { arrival, token, token_number, instance, sent } = request;
         let mut fold = self.fold.borrow_mut();
         let denied = fold.take(&Observation {
             arrival: *arrival,
             instance: *instance,
-            token: credentials.facts,
+            token: *token,
             sent: *sent,
             ended: now,
             outcome,
@@ -219,13 +264,13 @@ impl Generator {
         let patience = if interrupted { INTERRUPTED_DRAIN } else { self.timeout + INTERRUPTED_DRAIN };
         let all_ended = async {
             while !self.under_way.borrow().is_empty() {
-                self.idle.notified().await;
+                self.ended.notified().await;
             }
         };
         // What is left then has no end.
         let _ = tokio::time::timeout(patience, all_ended).await;
         let left = std::mem::take(&mut *self.under_way.borrow_mut());
-        for request in left.into_values() {
+        for (_, request) in left {
             self.note(&request, Outcome::Unfinished);
         }
     }

@@ -16,8 +16,10 @@ use crate::plan::{Plan, Stream};
 use crate::scenario::{Endpoint, TokenSource};
 use crate::tokens::{self, signer};
 
-/// How many requests are ready before they are due, at the most.
-const AHEAD: usize = 2_048;
+/// How many requests go from thread to thread together: each time costs more than making one that needs no token.
+pub(crate) const BATCH: usize = 64;
+/// How many batches are ready before they are due, at the most.
+const AHEAD: usize = 32;
 /// The supply of names for these tokens; the first is the IdP's own.
 const NAMES: u64 = 1;
 /// What their logins were started with.
@@ -29,6 +31,9 @@ pub(crate) struct Prepared {
     pub(crate) arrival: Arrival,
     pub(crate) credentials: Option<Credentials>,
 }
+
+/// Some requests, in their order.
+pub(crate) type Batch = Vec<Prepared>;
 
 /// Makes tokens for requests. Signing takes longer than sending, so it has a thread of its own.
 pub(crate) struct Minter {
@@ -59,12 +64,13 @@ impl Minter {
     }
 
     /// Starts preparing requests, in their order. The receiver ends after the last.
-    pub(crate) fn start(mut self, arrivals: Arrivals) -> std::io::Result<Receiver<Prepared>> {
+    pub(crate) fn start(mut self, arrivals: Arrivals) -> std::io::Result<Receiver<Batch>> {
         let (sender, receiver) = sync_channel(AHEAD);
         thread::Builder::new().name("minter".to_owned()).spawn(move || {
-            for arrival in arrivals {
-                let Some(prepared) = self.prepare(arrival) else { continue };
-                if sender.send(prepared).is_err() {
+            let mut prepared = arrivals.filter_map(|arrival| self.prepare(arrival));
+            loop {
+                let batch: Batch = prepared.by_ref().take(BATCH).collect();
+                if batch.is_empty() || sender.send(batch).is_err() {
                     return;
                 }
             }

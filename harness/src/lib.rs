@@ -1,0 +1,22 @@
+//! What the binary `keyquake` and the benchmark of the load generator start.
+
+mod arrivals;
+mod cli;
+#[cfg(test)]
+mod fuzz;
+mod interrupt;
+mod live;
+mod measure;
+mod observe;
+mod oracle;
+mod plan;
+mod scenario;
+mod seed;
+mod sessions;
+mod simulate;
+mod sut;
+mod terminal;
+mod tokens;
+
+pub use crate::cli::main;
+pub use crate::live::load;
