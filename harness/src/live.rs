@@ -15,6 +15,7 @@ mod workers;
 
 use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -40,7 +41,7 @@ use self::token_client::TokenClient;
 use crate::arrivals::Arrivals;
 use crate::interrupt::Interrupt;
 use crate::measure::Run;
-use crate::observe::Fold;
+use crate::observe::{Fold, Trace};
 use crate::plan::Plan;
 use crate::scenario::Endpoint;
 use crate::seed;
@@ -51,15 +52,22 @@ use crate::terminal::say;
 const AUDIENCE: &str = "keyquake";
 /// Between the start of the clock and the first arrival, by wall time: connections are opened in it.
 const SETTLING: Duration = Duration::from_millis(300);
-/// Runs a plan and returns what was seen, also when an interruption ended it early.
+/// Runs a plan and returns what was seen, also when an interruption ended it early. Requests are listed in `folder`.
 ///
 /// # Errors
 ///
 /// What kept it from starting.
-pub(crate) fn run<'p>(plan: &'p Plan, command: &str, interrupt: &mut Interrupt) -> anyhow::Result<Run<'p>> {
+pub(crate) fn run<'p>(
+    plan: &'p Plan,
+    command: &str,
+    folder: &Path,
+    interrupt: &mut Interrupt,
+) -> anyhow::Result<Run<'p>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let run = runtime.block_on(async {
-        let stage = Stage::set(plan).await?;
+        let mut stage = Stage::set(plan).await?;
+        let trace = Trace::start(plan, stage.clock.pace(), folder).context("cannot list the requests")?;
+        stage.generator.fold.get_mut().trace = Some(trace);
         interrupt.defer();
         stage.play(command, interrupt).await
     });
@@ -125,7 +133,7 @@ impl<'p> Stage<'p> {
             replicas,
             sessions: RefCell::new(sessions),
             token_client: TokenClient::new(&issuer, endpoint, &keys, &plan.timeline, timeout)?,
-            fold: RefCell::new(Fold::new(plan, clock.pace()).traced()),
+            fold: RefCell::new(Fold::new(plan, clock.pace())),
             gauge: Arc::clone(&gauge),
             under_way: RefCell::default(),
             queue: RefCell::default(),
@@ -159,7 +167,8 @@ impl<'p> Stage<'p> {
                 generated.await
             }
         };
-        let fold = fold.context("the load generator broke down")??;
+        let mut fold = fold.context("the load generator broke down")??;
+        let untraced = fold.trace.take().and_then(|trace| trace.finish().err());
         Ok(provider.with(|idp, _| Run {
             plan,
             engine: Engine::Live,
@@ -170,6 +179,7 @@ impl<'p> Stage<'p> {
             jwks: idp.jwks_log().entries().to_vec(),
             fetches: fetches.entries(),
             jwks_dropped: idp.jwks_log().dropped(),
+            untraced,
             ended: interrupted_at.unwrap_or(plan.end()).min(plan.end()),
             cut_short: interrupted_at.map(|at| format!("Interrupted at {:.1} s.", at.as_secs_f64())),
         }))

@@ -16,7 +16,7 @@ use keyquake_reports::record::{
 };
 
 use self::episodes::Episode;
-use crate::observe::{Fold, Segment, Tally, Trace, share};
+use crate::observe::{Fold, Segment, Tally, share};
 use crate::plan::{Plan, fault_title};
 use crate::scenario::TokenSource;
 use crate::sut::TimedFetch;
@@ -41,6 +41,8 @@ pub(crate) struct Run<'p> {
     pub(crate) fetches: Vec<TimedFetch>,
     /// JWKS requests that did not fit into the log.
     pub(crate) jwks_dropped: u64,
+    /// What is missing in the list of its requests.
+    pub(crate) untraced: Option<String>,
     /// When it ended: the planned end, unless it was interrupted.
     pub(crate) ended: Time,
     /// Why it ended before its planned end.
@@ -58,10 +60,7 @@ impl Run<'_> {
                 self.jwks_dropped
             ));
         }
-        let untraced = self.fold.trace.as_ref().map_or(0, Trace::dropped);
-        if untraced > 0 {
-            warnings.push(format!("{untraced} requests are counted here and not listed in {}", Trace::FILE));
-        }
+        warnings.extend(self.untraced.clone());
         Record {
             schema: record::SCHEMA,
             keyquake: env!("CARGO_PKG_VERSION").to_owned(),

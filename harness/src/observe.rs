@@ -191,7 +191,7 @@ pub(crate) struct Fold {
     pub(crate) afterlives: BTreeMap<(Lane, u32), Afterlife>,
     /// The first denials of the run, whose causes can be found.
     pub(crate) denials: Vec<Denial>,
-    /// The requests one by one, if anyone wants them.
+    /// Lists the requests one by one, if anyone wants that.
     pub(crate) trace: Option<Trace>,
 }
 
@@ -219,11 +219,6 @@ impl Fold {
             denials: Vec::new(),
             trace: None,
         }
-    }
-
-    /// Keeps the requests one by one, too.
-    pub(crate) fn traced(self) -> Self {
-        Self { trace: Some(Trace::new(self.pace)), ..self }
     }
 
     /// Folds one request away, and says whether it was denied: valid, and not accepted.

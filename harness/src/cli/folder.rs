@@ -1,7 +1,6 @@
 //! The folder of one result: made before the run, filled after it, never half there.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -10,6 +9,7 @@ use keyquake_reports::record::WriteError;
 
 use super::Stopped;
 use super::rehearsal::quoted;
+use crate::observe::Trace;
 
 /// The record within its folder.
 const RECORD: &str = "result.json";
@@ -39,6 +39,11 @@ impl Folder {
         }
     }
 
+    /// Where the result is put together.
+    pub(super) fn draft(&self) -> &Path {
+        &self.draft
+    }
+
     /// Makes the draft, so that a folder that cannot be written is found out before anything runs.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
         self.clear_draft()
@@ -56,6 +61,8 @@ impl Folder {
 
     /// Leaves nothing behind of a run that ends before it has a record.
     pub(super) fn abandon(&self) {
+        // Without its record a list of requests is of no use to anyone.
+        let _ = fs::remove_file(self.draft.join(Trace::FILE));
         // Only empty folders are removed.
         let _ = fs::remove_dir(&self.draft);
         if self.is_first {
@@ -63,17 +70,12 @@ impl Folder {
         }
     }
 
-    /// Writes the record, then what `trace` puts into the folder beside it, then everything that is drawn from it, and puts
-    /// the folder into its place. Returns the report.
+    /// Writes the record, then everything that is drawn from it, and puts the folder into its place. Returns the report.
     ///
     /// # Errors
     ///
     /// [`Stopped`] when the disk is full, or gone; it says where the record is kept.
-    pub(super) fn fill(
-        &self,
-        record: &Record,
-        trace: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> anyhow::Result<PathBuf> {
+    pub(super) fn fill(&self, record: &Record) -> anyhow::Result<PathBuf> {
         let written = self.draft.join(RECORD);
         match self.write(record, &written) {
             Err(WriteError::Io { path, source }) => {
@@ -84,17 +86,8 @@ impl Folder {
         }
         // From here on the record is safe.
         let kept = |written: &Path| format!("the record is kept in `{}`", written.display());
-        let traced = trace(&self.draft);
         self.settle().map_err(|error| Stopped(format!("error: {error:#}\n{}", kept(&written))))?;
         let written = self.place.join(RECORD);
-        traced.map_err(|error| {
-            let place = self.place.display();
-            Stopped(format!(
-                "error: cannot write the requests to `{place}`: {error}\n{}{}",
-                kept(&written),
-                again(&written)
-            ))
-        })?;
         keyquake_reports::write(&self.place, record).map_err(|error| {
             let place = self.place.display();
             Stopped(format!(

@@ -11,7 +11,6 @@ use keyquake_reports::record::{Engine, Record};
 use super::folder::Folder;
 use super::{End, Unusable};
 use crate::measure::Run;
-use crate::observe::Trace;
 use crate::plan::Plan;
 use crate::scenario::Source;
 use crate::terminal::{has_colour, print};
@@ -78,11 +77,8 @@ pub(super) fn judged(run: &Run<'_>) -> Record {
 }
 
 /// Fills the folder, and tells what was measured even if nothing could be written.
-pub(super) fn conclude(folder: &Folder, run: &Run<'_>, record: &Record) -> anyhow::Result<End> {
-    let filled = folder.fill(record, |folder| match &run.fold.trace {
-        Some(trace) => trace.save(run.plan, &folder.join(Trace::FILE)),
-        None => Ok(()),
-    });
+pub(super) fn conclude(folder: &Folder, record: &Record) -> anyhow::Result<End> {
+    let filled = folder.fill(record);
     print(&keyquake_reports::terminal(record, has_colour()));
     print(&format!("\nreport: {}\n", filled?.display()));
     Ok(End::Verdict(record.verdict))

@@ -32,8 +32,9 @@ impl Run {
             say(&line);
         }
         let command = self.rehearsal.command("run", &plan);
-        let run = live::run(&plan, &command, &mut interrupt).inspect_err(|_| folder.abandon())?;
-        let end = conclude(&folder, &run, &judged(&run))?;
+        let run =
+            live::run(&plan, &command, folder.draft(), &mut interrupt).inspect_err(|_| folder.abandon())?;
+        let end = conclude(&folder, &judged(&run))?;
         Ok(if run.cut_short.is_some() { End::Interrupted } else { end })
     }
 }

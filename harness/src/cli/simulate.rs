@@ -48,15 +48,16 @@ impl Simulate {
             say(&line);
         }
         let command = self.rehearsal.command("simulate", &plan);
-        let simulated = || simulate::run(&plan, &command).inspect_err(|_| folder.abandon());
-        let run = simulated()?;
-        let record = judged(&run);
+        let simulated = || -> anyhow::Result<Record> {
+            let run = simulate::run(&plan, &command).inspect_err(|_| folder.abandon())?;
+            Ok(judged(&run))
+        };
+        let record = simulated()?;
         if self.check_determinism {
-            let again = judged(&simulated()?);
-            ensure!(record.to_json()? == again.to_json()?, "two simulations of one plan differ");
+            ensure!(record.to_json()? == simulated()?.to_json()?, "two simulations of one plan differ");
             say("simulated twice, with the same bytes");
         }
-        conclude(&folder, &run, &record)
+        conclude(&folder, &record)
     }
 
     fn replay(&self, result: &Path) -> anyhow::Result<End> {

@@ -63,6 +63,7 @@ pub(super) fn play_plan(
         jwks: Vec::new(),
         fetches: Vec::new(),
         jwks_dropped: 0,
+        untraced: None,
         ended: plan.end(),
         cut_short: None,
     };

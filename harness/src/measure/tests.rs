@@ -44,6 +44,7 @@ fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Reco
         jwks: Vec::new(),
         fetches: Vec::new(),
         jwks_dropped: 0,
+        untraced: None,
         ended: plan.end(),
         cut_short: None,
     };

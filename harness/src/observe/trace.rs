@@ -1,7 +1,9 @@
 //! The requests of a run one by one, as a table that a person can read and a simulation can replay.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
 
 use keyquake_core::{Time, UnixTime};
 use keyquake_idp::{KeyId, Pace};
@@ -10,11 +12,22 @@ use serde::{Deserialize, Serialize};
 use super::{Observation, Outcome};
 use crate::plan::Plan;
 
-/// The requests of a run in the order of their ends: the first [`Trace::MAX_REQUESTS`], and the number of the others.
+/// Requests that are handed over together, and how many such batches wait for the disk at the most.
+const BATCH: usize = 256;
+const BACKLOG: usize = 64;
+
+/// Lists the requests of a run in the order of their ends, as they end.
+///
+/// A thread of its own writes, so that memory stays flat and nobody waits for the disk: what it cannot keep up with is
+/// dropped, and counted.
 #[derive(Debug)]
 pub(crate) struct Trace {
+    path: PathBuf,
     zero: UnixTime,
-    requests: Vec<TracedRequest>,
+    batch: Vec<TracedRequest>,
+    batches: SyncSender<Vec<TracedRequest>>,
+    writer: JoinHandle<io::Result<()>>,
+    listed: usize,
     dropped: u64,
 }
 
@@ -64,21 +77,38 @@ pub(crate) enum TraceError {
 }
 
 impl Trace {
-    /// The most requests that are kept: some 350 MB in memory, and as much on disk.
+    /// The most requests that are listed: some 350 MB.
     pub(crate) const MAX_REQUESTS: usize = 5_000_000;
     /// Its file, beside the record.
     pub(crate) const FILE: &str = "requests.csv";
 
-    pub(crate) fn new(pace: Pace) -> Self {
-        Self { zero: pace.unix(Time::ZERO), requests: Vec::new(), dropped: 0 }
+    /// Begins the list of a plan's requests in this folder.
+    ///
+    /// # Errors
+    ///
+    /// There can be no such file, or no thread.
+    pub(crate) fn start(plan: &Plan, pace: Pace, folder: &Path) -> io::Result<Self> {
+        let path = folder.join(Self::FILE);
+        let mut table = csv::Writer::from_path(&path)?;
+        let streams: Vec<String> = plan.streams.iter().map(|stream| stream.name.clone()).collect();
+        let (batches, received) = sync_channel::<Vec<TracedRequest>>(BACKLOG);
+        let writer = thread::Builder::new().name("trace".to_owned()).spawn(move || {
+            for request in received.into_iter().flatten() {
+                table.serialize(request.row(&streams))?;
+            }
+            table.flush()
+        })?;
+        let zero = pace.unix(Time::ZERO);
+        Ok(Self { path, zero, batch: Vec::new(), batches, writer, listed: 0, dropped: 0 })
     }
 
     pub(super) fn add(&mut self, seen: &Observation) {
-        if self.requests.len() >= Self::MAX_REQUESTS {
+        if self.listed >= Self::MAX_REQUESTS {
             self.dropped += 1;
             return;
         }
-        self.requests.push(TracedRequest {
+        self.listed += 1;
+        self.batch.push(TracedRequest {
             planned: seen.arrival.at,
             sent: seen.sent,
             ended: seen.ended,
@@ -89,24 +119,37 @@ impl Trace {
             expires_s: seen.token.expires.0.saturating_sub(self.zero.0),
             outcome: seen.outcome,
         });
+        if self.batch.len() >= BATCH {
+            let batch = std::mem::take(&mut self.batch);
+            if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
+                self.batches.try_send(batch)
+            {
+                self.dropped += batch.len() as u64;
+            }
+        }
     }
 
-    /// How many requests did not fit.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Writes the table.
+    /// Ends the list.
     ///
     /// # Errors
     ///
-    /// Those of the disk.
-    pub(crate) fn save(&self, plan: &Plan, path: &Path) -> io::Result<()> {
-        let mut table = csv::Writer::from_path(path)?;
-        for request in &self.requests {
-            table.serialize(request.row(plan))?;
+    /// What is missing in it, in words. A file that the disk had no room for is taken away, so that there is some for
+    /// the record.
+    pub(crate) fn finish(self) -> Result<(), String> {
+        // If the writer has ended before, its reason comes now.
+        let _ = self.batches.send(self.batch);
+        drop(self.batches);
+        match self.writer.join() {
+            Ok(Ok(())) if self.dropped == 0 => Ok(()),
+            Ok(Ok(())) => {
+                Err(format!("{} requests are counted and not listed in {}", self.dropped, Self::FILE))
+            }
+            Ok(Err(error)) => {
+                let _ = std::fs::remove_file(&self.path);
+                Err(format!("the requests could not be listed in {}: {error}", Self::FILE))
+            }
+            Err(_) => Err(format!("the list of requests in {} is not complete", Self::FILE)),
         }
-        table.flush()
     }
 
     /// Reads the requests of a run of this plan.
@@ -127,12 +170,12 @@ impl Trace {
 }
 
 impl TracedRequest {
-    fn row(&self, plan: &Plan) -> Row {
+    fn row(&self, streams: &[String]) -> Row {
         Row {
             planned_ns: self.planned.as_nanos(),
             sent_ns: self.sent.map(Time::as_nanos),
             ended_ns: self.ended.as_nanos(),
-            stream: plan.streams[self.stream].name.clone(),
+            stream: streams[self.stream].clone(),
             session: self.session,
             instance: self.instance,
             key: self.key.to_string(),
@@ -185,7 +228,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let plan = plan("");
-        let mut trace = Trace::new(Pace::new(1.0, UnixTime(1_000)).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let pace = Pace::new(1.0, UnixTime(1_000)).unwrap();
+        let mut trace = Trace::start(&plan, pace, folder.path()).unwrap();
         let outcomes = [
             Outcome::Accepted(200),
             Outcome::Rejected(401),
@@ -196,11 +241,23 @@ mod tests {
             Outcome::Unfinished,
         ];
         outcomes.into_iter().for_each(|outcome| trace.add(&seen(outcome)));
-        let path = tempfile::tempdir().unwrap().keep().join(Trace::FILE);
-        trace.save(&plan, &path).unwrap();
-        let read = Trace::load(&plan, &path).unwrap();
-        assert_eq!(read, trace.requests);
-        assert_eq!(read[0].expires_s, 60);
+        let listed = trace.batch.clone();
+        assert_eq!((listed.len(), listed[0].expires_s), (7, 60));
+        assert_eq!(trace.finish(), Ok(()));
+        assert_eq!(Trace::load(&plan, &folder.path().join(Trace::FILE)).unwrap(), listed);
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let plan = plan("");
+        let folder = tempfile::tempdir().unwrap();
+        let pace = Pace::new(1.0, UnixTime(1_000)).unwrap();
+        let mut trace = Trace::start(&plan, pace, folder.path()).unwrap();
+        trace.listed = Trace::MAX_REQUESTS;
+        trace.add(&seen(Outcome::TimedOut));
+        let missing = trace.finish().unwrap_err();
+        assert_eq!(missing, "1 requests are counted and not listed in requests.csv");
+        assert!(Trace::start(&plan, pace, &folder.path().join("nowhere")).is_err());
     }
 
     #[test]
@@ -217,7 +274,8 @@ mod tests {
             ("1,2,3,sessions", "CSV error: record 2 (line: 3"),
             ("1,2,soon,sessions,4,0,key-1,5,accepted,200", "CSV deserialize error: record 2 (line: 3"),
         ] {
-            let path = tempfile::tempdir().unwrap().keep().join(Trace::FILE);
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(Trace::FILE);
             std::fs::write(&path, format!("{head}{row}\n")).unwrap();
             let error = Trace::load(&plan, &path).unwrap_err().to_string();
             assert!(error.starts_with(complaint), "{row}: {error}");

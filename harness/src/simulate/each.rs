@@ -44,6 +44,7 @@ pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> 
         jwks,
         fetches: Vec::new(),
         jwks_dropped,
+        untraced: None,
         ended: plan.end(),
         cut_short: None,
     })
