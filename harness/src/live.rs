@@ -1,5 +1,6 @@
 //! A run over real HTTP: the IdP, the fleet and the generator in one process, each on ports of its own.
 
+mod answer;
 mod connections;
 mod credentials;
 pub(crate) mod descriptors;
@@ -23,7 +24,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use hyper::Uri;
 use keyquake_core::{Span, Time};
 use keyquake_idp::{Clock, Guard, Idp, KeyRing, Provider, Settings};
 use keyquake_reports::record::Engine;
@@ -201,11 +201,11 @@ fn settings(plan: &Plan, issuer: &str) -> Settings {
     }
 }
 
-fn path(endpoint: Endpoint) -> Uri {
-    Uri::from_static(match endpoint {
+fn path(endpoint: Endpoint) -> &'static str {
+    match endpoint {
         Endpoint::Api => "/api",
         Endpoint::Session => "/session",
-    })
+    }
 }
 
 /// What the replicas of a fleet share.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyquake_core::{Span, Time};
 use keyquake_idp::{KeyId, Pace};
 
-pub(crate) use self::durations::Durations;
+pub(crate) use self::durations::{Durations, Spread};
 pub(crate) use self::tally::{Counts, Tally, share};
 pub(crate) use self::trace::{Trace, TracedRequest};
 pub(crate) use self::track::Track;
@@ -28,6 +28,8 @@ const MAX_WINDOWS: u64 = 3_600;
 const TRACK_STEP: Span = Span::from_millis(10);
 /// How finely the worst second of a run is found, by the wall clock.
 const RUN_STEP: Span = Span::from_millis(100);
+/// How much longer than the clients' time-out a request can last, by the wall clock: the generator may stall.
+const STRAGGLING: Span = Span::from_secs(10);
 /// How many denials are kept for their causes.
 const MAX_DENIALS: usize = 1_000_000;
 
@@ -120,25 +122,13 @@ pub(crate) struct Segment {
 }
 
 /// One window.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Window {
     pub(crate) counts: Counts,
-    pub(crate) lateness: Durations,
-    pub(crate) latency: Durations,
+    pub(crate) lateness: Spread,
+    pub(crate) latency: Spread,
     pub(crate) by_key: BTreeMap<KeyId, Denials>,
     pub(crate) token_requests: u64,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self {
-            counts: Counts::default(),
-            lateness: Durations::coarse(),
-            latency: Durations::coarse(),
-            by_key: BTreeMap::new(),
-            token_requests: 0,
-        }
-    }
 }
 
 /// Requests that must pass, and those of them that did not.
@@ -184,6 +174,10 @@ pub(crate) struct Fold {
     pub(crate) window: Span,
     pub(crate) segments: Vec<Segment>,
     pub(crate) windows: Vec<Window>,
+    /// How many of them get no more requests.
+    closed: usize,
+    /// How long after its planned moment a request has ended at the latest.
+    patience: Span,
     pub(crate) instances: Vec<InstanceCounts>,
     /// Requests that must pass, all together, for the worst second of the run.
     pub(crate) run_track: Track,
@@ -213,6 +207,8 @@ impl Fold {
             windows: std::iter::repeat_with(Window::default)
                 .take(usize::try_from(count(window)).unwrap_or(usize::MAX))
                 .collect(),
+            closed: 0,
+            patience: plan.traffic.timeout.saturating_add(STRAGGLING.scale(plan.speed)),
             instances: vec![InstanceCounts::default(); plan.instances() as usize],
             run_track: Track::new(RUN_STEP.scale(plan.speed)),
             afterlives: BTreeMap::new(),
@@ -236,6 +232,7 @@ impl Fold {
         let must_pass = ruling == Ruling::MustPass;
         let denied = must_pass && !matches!(seen.outcome, Outcome::Accepted(_));
         let wall = WallTimes::of(seen, self.pace);
+        self.close_windows(seen.ended);
         if let Some(window) = self.window(at) {
             window.counts.add(seen.outcome, ruling);
             window.lateness.extend(wall.lateness);
@@ -300,6 +297,16 @@ impl Fold {
     /// The number of the segment that a moment lies in: how many disturbances have begun by then.
     pub(crate) fn segment_number(&self, at: Time) -> usize {
         self.boundaries.partition_point(|boundary| *boundary <= at)
+    }
+
+    /// Sums up the windows that get no more requests.
+    fn close_windows(&mut self, now: Time) {
+        let over = self.window_number(now - self.patience).unwrap_or_default();
+        for window in self.windows.get_mut(self.closed..over).unwrap_or_default() {
+            window.lateness.close();
+            window.latency.close();
+        }
+        self.closed = self.closed.max(over);
     }
 
     fn window(&mut self, at: Time) -> Option<&mut Window> {

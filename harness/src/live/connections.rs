@@ -3,31 +3,24 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::HeaderName;
-use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// The longest body of an answer that is read, in bytes.
-const MAX_BODY: usize = 1 << 20;
-
-/// The answer's header that names the instance.
-const INSTANCE: HeaderName = HeaderName::from_static("x-keyquake-replica");
+use super::answer;
+pub(crate) use super::answer::Broken;
 
 /// A connection that is ready for a request. It leads to one instance for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    stream: TcpStream,
+    buffer: Vec<u8>,
     /// Known once it has answered.
     instance: Option<u32>,
 }
 
-/// What came back.
+/// How a request ended, and where.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) instance: Option<u32>,
 }
@@ -35,6 +28,11 @@ pub(crate) struct Answer {
 impl Connection {
     pub(crate) fn instance(&self) -> Option<u32> {
         self.instance
+    }
+
+    /// Whether the target has closed it, or said something unasked.
+    fn is_over(&self) -> bool {
+        !matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
 }
 
@@ -45,10 +43,6 @@ pub(crate) struct Connections {
     kept: usize,
     idle: RefCell<Vec<Connection>>,
 }
-
-/// The target broke the connection, refused it, or did not speak HTTP.
-#[derive(Debug)]
-pub(crate) struct Broken;
 
 impl Connections {
     /// No more than `kept` connections are kept once they are idle.
@@ -75,7 +69,7 @@ impl Connections {
             };
             match connection {
                 // The target may close what is idle.
-                Some(connection) if connection.sender.is_closed() => {}
+                Some(connection) if connection.is_over() => {}
                 Some(connection) => return Ok(connection),
                 None => return self.open().await,
             }
@@ -83,29 +77,27 @@ impl Connections {
     }
 
     async fn open(&self) -> Result<Connection, Broken> {
-        let stream = TcpStream::connect(self.address).await.map_err(|_| Broken)?;
-        stream.set_nodelay(true).map_err(|_| Broken)?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Broken)?;
-        tokio::task::spawn_local(driver);
-        Ok(Connection { sender, instance: None })
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, buffer: Vec::new(), instance: None })
     }
 
-    /// Sends a request, reads its answer to the end and keeps the connection.
-    pub(crate) async fn send(
+    /// Sends a request, which `write` puts together, reads its answer to the end and keeps the connection.
+    pub(crate) async fn exchange(
         &self,
         mut connection: Connection,
-        request: Request<Empty<Bytes>>,
-    ) -> Result<Answer, Broken> {
-        let answer = connection.sender.send_request(request).await.map_err(|_| Broken)?;
-        let status = answer.status().as_u16();
-        let named = answer.headers().get(INSTANCE).and_then(|name| name.to_str().ok()?.parse().ok());
-        connection.instance = named.or(connection.instance);
-        let instance = connection.instance;
-        Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(|_| Broken)?;
-        // The driver frees the connection a moment after the last byte.
-        if connection.sender.ready().await.is_ok() && self.idle.borrow().len() < self.kept {
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Answered, Broken> {
+        let Connection { stream, buffer, instance } = &mut connection;
+        write(buffer);
+        stream.write_all(buffer).await?;
+        buffer.clear();
+        let answer = answer::read(stream, buffer).await?;
+        *instance = answer.instance.or(*instance);
+        let answered = Answered { status: answer.status, instance: *instance };
+        if answer.keeps && self.idle.borrow().len() < self.kept {
             self.idle.borrow_mut().push(connection);
         }
-        Ok(Answer { status, instance })
+        Ok(answered)
     }
 }

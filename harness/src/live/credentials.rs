@@ -1,6 +1,6 @@
 //! What live requests carry: tokens as headers, and what sessions ask for the next ones with.
 
-use hyper::header::HeaderValue;
+use axum::http::HeaderValue;
 use keyquake_core::{Time, UnixTime};
 use keyquake_idp::{Forgery, Grant, Idp, Login, Minted};
 

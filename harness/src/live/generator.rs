@@ -7,10 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
-use hyper::{Request, Uri};
 use keyquake_core::Time;
 use keyquake_idp::{Clock, Timeline};
 use slab::Slab;
@@ -28,8 +24,6 @@ use crate::oracle::TokenFacts;
 use crate::sessions::{Held, Renewal, Sessions};
 use crate::tokens::signing_key;
 
-/// The request header in which `/session` expects the nonce of the login.
-const NONCE: HeaderName = HeaderName::from_static("x-nonce");
 /// How long requests under way are waited for when a run is interrupted.
 const INTERRUPTED_DRAIN: Duration = Duration::from_secs(2);
 
@@ -41,7 +35,7 @@ pub(crate) struct Generator {
     pub(crate) clock: Clock,
     pub(crate) timeline: Timeline,
     /// Where each stream goes.
-    pub(crate) paths: Vec<Uri>,
+    pub(crate) paths: Vec<&'static str>,
     /// By wall time.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
@@ -169,21 +163,14 @@ impl Generator {
     }
 
     async fn exchange(&self, Job { number, arrival, credentials }: Job) -> Result<Outcome, Broken> {
-        let mut request = Request::new(Empty::<Bytes>::new());
-        *request.uri_mut() = self.paths[arrival.stream].clone();
-        let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::from_static("localhost"));
-        headers.insert(AUTHORIZATION, credentials.authorization);
-        if let Some(nonce) = credentials.nonce {
-            headers.insert(NONCE, nonce);
-        }
         let connections = &self.replicas[arrival.replica as usize];
         let connection = connections.take(arrival.connection).await?;
         if let Some(under_way) = self.under_way.borrow_mut().get_mut(number) {
             under_way.instance = connection.instance().unwrap_or(under_way.instance);
             under_way.sent = Some(self.clock.now());
         }
-        let answer = connections.send(connection, request).await?;
+        let path = self.paths[arrival.stream];
+        let answer = connections.exchange(connection, |request| write(request, path, &credentials)).await?;
         if let (Some(under_way), Some(instance)) =
             (self.under_way.borrow_mut().get_mut(number), answer.instance)
         {
@@ -274,4 +261,23 @@ impl Generator {
             self.note(&request, Outcome::Unfinished);
         }
     }
+}
+
+/// A request with its credentials; `/session` expects the nonce of the login in a header of its own.
+fn write(request: &mut Vec<u8>, path: &str, credentials: &Credentials) {
+    let Credentials { authorization, nonce, .. } = credentials;
+    let parts: [&[u8]; 5] = [
+        b"GET ",
+        path.as_bytes(),
+        b" HTTP/1.1\r\nhost: localhost\r\nauthorization: ",
+        authorization.as_bytes(),
+        b"\r\n",
+    ];
+    parts.into_iter().for_each(|part| request.extend_from_slice(part));
+    if let Some(nonce) = nonce {
+        request.extend_from_slice(b"x-nonce: ");
+        request.extend_from_slice(nonce.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
 }

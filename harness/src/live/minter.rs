@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use hyper::header::HeaderValue;
+use axum::http::HeaderValue;
 use keyquake_idp::{
     Clock, KeyId, KeyRing, Mint, Minted, Signer, Timeline, TokenIds, TokenKind, TokenRequest,
 };

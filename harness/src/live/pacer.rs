@@ -18,7 +18,7 @@ const BACKLOG: usize = 64;
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 /// Between two wake-ups, by wall time. At high rates waking up costs more than sending; what falls due meanwhile goes out
 /// together, late by less than this, and the record says how late.
-const REST: Duration = Duration::from_micros(200);
+const REST: Duration = Duration::from_micros(180);
 
 /// Starts handing out requests; the receiver ends after the last, or soon after `stop` is set.
 ///

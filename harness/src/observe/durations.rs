@@ -9,6 +9,40 @@ use keyquake_reports::record::Quantiles;
 #[derive(Debug)]
 pub(crate) struct Durations(Histogram<u32>);
 
+/// A set of durations that is only of interest by its quantiles once nothing is added any more.
+#[derive(Debug)]
+pub(crate) enum Spread {
+    Open(Durations),
+    Closed(Option<Quantiles>),
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self::Open(Durations::coarse())
+    }
+}
+
+impl Spread {
+    /// What comes after the end is not counted.
+    pub(super) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>) {
+        if let Self::Open(open) = self {
+            open.extend(durations);
+        }
+    }
+
+    /// Ends the set: from kilobytes to a few numbers.
+    pub(super) fn close(&mut self) {
+        *self = Self::Closed(self.quantiles());
+    }
+
+    pub(crate) fn quantiles(&self) -> Option<Quantiles> {
+        match self {
+            Self::Open(open) => open.quantiles(),
+            Self::Closed(quantiles) => *quantiles,
+        }
+    }
+}
+
 /// An hour: longer durations count as this.
 const LONGEST_US: u64 = 3_600_000_000;
 
@@ -20,7 +54,7 @@ impl Default for Durations {
 
 impl Durations {
     /// Two significant digits, in a few kilobytes: for sets of which there are many.
-    pub(crate) fn coarse() -> Self {
+    fn coarse() -> Self {
         Self::with_digits(2)
     }
 
@@ -72,6 +106,17 @@ mod tests {
         }
         let Quantiles { p50, p99, max, .. } = durations.quantiles().unwrap();
         assert!((p50 - 500.0).abs() < 1.0 && (p99 - 990.0).abs() < 1.0 && (max - 1_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_closed_set_keeps_its_quantiles() {
+        let mut spread = Spread::default();
+        spread.extend([Duration::from_millis(7)]);
+        let before = spread.quantiles();
+        spread.close();
+        spread.extend([Duration::from_secs(7)]);
+        assert_eq!(spread.quantiles(), before);
+        assert!(before.is_some());
     }
 
     #[test]
