@@ -176,7 +176,7 @@ impl Check<'_> {
         )
     }
 
-    /// Logins and unknown kids are always fresh, and a session's token never is.
+    /// Logins, unknown kids and tokens of the future are always fresh, and a session's token never is.
     fn fresh(&self) -> Result<bool, String> {
         let written = &self.scenario.traffic.stream[self.number];
         match written.token {
@@ -184,7 +184,8 @@ impl Check<'_> {
                 self.require(!written.fresh, "fresh", "a session keeps its token; a `login` does not")?;
                 Ok(false)
             }
-            TokenSource::Login | TokenSource::Forged(Forgery::UnknownKid) => Ok(true),
+            // What is not valid yet would be valid in an hour.
+            TokenSource::Login | TokenSource::Forged(Forgery::UnknownKid | Forgery::NotYetValid) => Ok(true),
             TokenSource::Key(_) | TokenSource::Forged(_) => Ok(written.fresh),
         }
     }
