@@ -230,7 +230,7 @@ impl<K, T> KeyCache<K, T> {
         match event {
             Event::Lookup { class, ticket } => self.look_up(class, ticket, now, out),
             Event::BadSignature { class, tried, ticket } => {
-                self.look_again(Waiter { class, tried: Some(tried), ticket }, now, out);
+                self.look_again(Waiter { class, tried: Some(tried), ticket }, tried, now, out);
             }
             Event::Fetched(id, response) => self.finish(id, response, now, out),
             Event::Timeout => self.give_up_overdue(now, out),
@@ -249,7 +249,16 @@ impl<K, T> KeyCache<K, T> {
 
     /// What a lookup of this class would meet at `now`.
     pub fn standing(&self, class: &Class, now: Time) -> Standing<K> {
-        match self.decide(class, now) {
+        self.standing_of(self.decide(class, now))
+    }
+
+    /// What a token of this class would meet at `now` whose signature the keys of that version did not verify.
+    pub fn standing_after(&self, class: &Class, tried: KeyVersion, now: Time) -> Standing<K> {
+        self.standing_of(self.decide_again(class, tried, now))
+    }
+
+    fn standing_of(&self, step: Step<K>) -> Standing<K> {
+        match step {
             Step::Answer { answer, until } => Standing::Fixed { answer, until },
             Step::Join(fetch) => Standing::Joins {
                 fetch,
@@ -295,31 +304,39 @@ impl<K, T> KeyCache<K, T> {
         }
     }
 
-    fn look_again(&mut self, waiter: Waiter<T>, now: Time, out: &mut Vec<Decision<K, T>>) {
-        let held = self.shelf.held(&waiter.class).filter(|held| now < held.lifetime.fresh_until);
-        if let Some(Selection::Found(keys)) = held.map(|held| held.selection)
-            && waiter.tried != Some(keys.version())
-        {
-            out.push(Decision::Answer(waiter.ticket, Answer::Keys(keys)));
-            return;
-        }
-        let step = match self.policy.on_bad_signature {
-            OnMiss::Reject => Step::Answer { answer: Answer::NoOtherKey, until: Time::NEVER },
-            OnMiss::Refetch => self.seek(Cause::BadSignature, &waiter.class, now),
-        };
-        match step {
+    fn look_again(&mut self, waiter: Waiter<T>, tried: KeyVersion, now: Time, out: &mut Vec<Decision<K, T>>) {
+        match self.decide_again(&waiter.class, tried, now) {
+            Step::Answer { answer, .. } => out.push(Decision::Answer(waiter.ticket, answer)),
+            Step::Touch(keys) | Step::Refresh(keys) => {
+                out.push(Decision::Answer(waiter.ticket, Answer::Keys(keys)));
+            }
             Step::Join(id) => self.flights.join(id, waiter),
             Step::Start(cause) => {
                 let id = self.start(waiter.class.clone(), cause, now, out);
                 self.flights.join(id, waiter);
             }
-            Step::Answer { answer: Answer::Shed, .. } => {
-                out.push(Decision::Answer(waiter.ticket, Answer::Shed))
-            }
+        }
+    }
+
+    /// What a token leads to whose signature the keys of that version did not verify.
+    fn decide_again(&self, class: &Class, tried: KeyVersion, now: Time) -> Step<K> {
+        if let Some(held) = self.shelf.held(class)
+            && now < held.lifetime.fresh_until
+            && let Selection::Found(keys) = held.selection
+            && keys.version() != tried
+        {
+            return Step::Answer { answer: Answer::Keys(keys), until: held.lifetime.fresh_until };
+        }
+        let step = match self.policy.on_bad_signature {
+            OnMiss::Reject => Step::Answer { answer: Answer::NoOtherKey, until: Time::NEVER },
+            OnMiss::Refetch => self.seek(Cause::BadSignature, class, now),
+        };
+        match step {
             // The signature is bad under the key that is known; that no better one can be had now is no news.
-            Step::Answer { .. } | Step::Touch(_) | Step::Refresh(_) => {
-                out.push(Decision::Answer(waiter.ticket, Answer::NoOtherKey));
+            Step::Answer { answer: Answer::Limited | Answer::Unavailable(_), until } => {
+                Step::Answer { answer: Answer::NoOtherKey, until }
             }
+            step => step,
         }
     }
 

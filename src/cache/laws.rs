@@ -291,13 +291,21 @@ impl Watched {
         every_class().iter().map(|class| self.cache.standing(class, self.now)).collect()
     }
 
-    /// `standing` agrees with `handle`.
     fn look_up(&mut self, class: Class) -> Result<(), TestCaseError> {
-        let before = self.standings();
         let standing = self.cache.standing(&class, self.now);
-        let generation = self.cache.generation();
         let ticket = self.ask(&class);
-        let out = self.handle(Event::Lookup { class, ticket })?;
+        self.agrees(standing, ticket, Event::Lookup { class, ticket })
+    }
+
+    /// What was said of an event agrees with what `handle` does.
+    fn agrees(
+        &mut self,
+        standing: Standing<()>,
+        ticket: Ticket,
+        event: Event<(), Ticket>,
+    ) -> Result<(), TestCaseError> {
+        let (before, generation) = (self.standings(), self.cache.generation());
+        let out = self.handle(event)?;
         match standing {
             Standing::Fixed { answer, until } => {
                 prop_assert!(until > self.now, "a standing that has run out");
@@ -329,6 +337,13 @@ impl Watched {
                 && later < until
             {
                 prop_assert_eq!(now, self.cache.standing(&class, later));
+            }
+            let tried = KeyVersion(0);
+            let again = self.cache.standing_after(&class, tried, self.now);
+            if let Standing::Fixed { until, .. } | Standing::Joins { until, .. } = again
+                && later < until
+            {
+                prop_assert_eq!(again, self.cache.standing_after(&class, tried, later));
             }
             if let Some(keys) = published.keys(class.kid.as_ref().map(Kid::as_str), class.algorithm, later) {
                 let answer = Answer::Keys(keys.clone());
@@ -437,10 +452,10 @@ impl Watched {
         let ticket = self.ask(&class);
         self.open.insert(ticket, (class.clone(), Some(tried)));
         let refetches = self.policy.on_bad_signature == OnMiss::Refetch;
-        let out = self.handle(Event::BadSignature { class, tried, ticket })?;
-        let at_once = matches!(&out[..], [Decision::Answer(_, Answer::NoOtherKey | Answer::Shed)]);
-        prop_assert!(at_once || (refetches && self.open.contains_key(&ticket)), "{out:?}");
-        Ok(())
+        let standing = self.cache.standing_after(&class, tried, self.now);
+        let at_once = matches!(standing, Standing::Fixed { answer: Answer::NoOtherKey | Answer::Shed, .. });
+        prop_assert!(at_once || refetches, "{standing:?}");
+        self.agrees(standing, ticket, Event::BadSignature { class, tried, ticket })
     }
 }
 
