@@ -1,5 +1,6 @@
 //! What a person types, and what a run ends with.
 
+mod agreement;
 mod folder;
 mod idp;
 mod rehearsal;
@@ -27,7 +28,7 @@ Exit codes:
     0  pass
     1  internal error
     2  something to mend before it can start: usage, scenario, port, folder, limits
-   10  a gate failed, or a replay differs
+   10  a gate failed, or a live run and the simulator differ
    11  inconclusive: too little data
    12  void: the generator could not keep its schedule
    13  a run that had started was stopped: no room for its results
@@ -53,7 +54,7 @@ pub(crate) enum End {
     Done,
     /// A run came to this verdict.
     Verdict(Verdict),
-    /// A live run and its replay tell different stories.
+    /// A live run and the simulator tell different stories.
     Differs,
     /// A person stopped it.
     Interrupted,

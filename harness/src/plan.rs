@@ -108,6 +108,11 @@ impl Plan {
         format!("public, max-age={}", self.jwks_max_age.as_secs())
     }
 
+    /// The same with fetches that take this long in virtual time.
+    pub(crate) fn with_fetch_time(self, fetch_time: Span) -> Self {
+        Self { fetch_time, ..self }
+    }
+
     /// The end of event time.
     pub(crate) fn end(&self) -> Time {
         Time::ZERO + self.duration

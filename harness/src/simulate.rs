@@ -3,6 +3,7 @@
 mod agenda;
 mod each;
 mod fleet;
+mod predict;
 mod replay;
 mod service;
 mod token;
@@ -14,6 +15,7 @@ mod tests;
 use keyquake_core::UnixTime;
 
 pub(crate) use self::each::run;
+pub(crate) use self::predict::{Prediction, predict};
 pub(crate) use self::replay::{Agreement, Difference, replay};
 
 /// The date at which event time starts: any will do, as long as it is always the same.

@@ -36,10 +36,15 @@ pub(super) struct Rehearsal {
 impl Rehearsal {
     /// The plan of what was typed.
     pub(super) fn plan(&self, engine: Engine) -> Result<Plan, Unusable> {
-        self.checked(engine).map_err(Unusable)
+        self.checked(engine, self.seed).map_err(Unusable)
     }
 
-    fn checked(&self, engine: Engine) -> Result<Plan, String> {
+    /// The plan of what was typed, with another seed.
+    pub(super) fn plan_with_seed(&self, engine: Engine, seed: u64) -> Result<Plan, Unusable> {
+        self.checked(engine, Some(seed)).map_err(Unusable)
+    }
+
+    fn checked(&self, engine: Engine, seed: Option<u64>) -> Result<Plan, String> {
         if self.set.len() > MAX_SETTINGS {
             return Err(format!(
                 "error: more than {MAX_SETTINGS} settings with `--set`: write them into a file"
@@ -47,7 +52,7 @@ impl Rehearsal {
         }
         let text = read(&self.scenario)
             .map_err(|error| format!("error: cannot read `{}`: {error}", self.scenario.display()))?;
-        let seed = self.seed.map(|seed| format!("seed={seed}"));
+        let seed = seed.map(|seed| format!("seed={seed}"));
         let overrides: Vec<String> = self.set.iter().cloned().chain(seed).collect();
         Plan::check(&Source::new(&self.scenario.display().to_string(), &text, &overrides)?, engine)
     }

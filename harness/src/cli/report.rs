@@ -18,11 +18,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn execute(self) -> anyhow::Result<End> {
         let record = Record::load(&self.result).map_err(|error| {
-            let cause = match error {
-                ReadError::Io { source, .. } => source.to_string(),
-                error => error.to_string(),
-            };
-            Unusable(format!("error: cannot draw `{}`: {cause}", self.result.display()))
+            Unusable(format!("error: cannot draw `{}`: {}", self.result.display(), cause(error)))
         })?;
         let folder = self.result.parent().map(PathBuf::from).unwrap_or_default();
         let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
@@ -32,5 +28,13 @@ impl Report {
         print(&keyquake_reports::terminal(&record, has_colour()));
         print(&format!("\nreport: {}\n", folder.join("report.html").display()));
         Ok(End::Done)
+    }
+}
+
+/// Why a record cannot be read, for who knows already which.
+pub(super) fn cause(error: ReadError) -> String {
+    match error {
+        ReadError::Io { source, .. } => source.to_string(),
+        error => error.to_string(),
     }
 }

@@ -18,6 +18,8 @@ use crate::seed;
 const MAX_WALL: Span = Span::from_secs(24 * 3_600);
 /// The longest simulation.
 const MAX_VIRTUAL: Span = Span::from_secs(366 * 24 * 3_600);
+/// The most requests of a simulation: some minutes.
+const MAX_SIMULATED: f64 = 1e9;
 /// The highest rate that a run may ask of this process, by the wall clock.
 const MAX_WALL_RATE: f64 = 50_000.0;
 /// Shorter time-outs than this, by the wall clock, are decided by the scheduler.
@@ -135,6 +137,7 @@ impl Check<'_> {
                 (*speed != 1.0).then(|| format!("`speed = {speed}` multiplies the rate of {}", traffic.rate));
             return Err(self.source.complain("traffic.rate", message, hint));
         }
+        self.playable()?;
         let counts = [
             ("traffic.sessions", traffic.sessions, 1_000_000),
             ("traffic.connections", traffic.connections, 1_024),
@@ -158,6 +161,21 @@ impl Check<'_> {
         )?;
         let background = traffic.background.expired.fraction() + traffic.background.forged.fraction();
         self.require(background <= 1.0, "traffic.background", "the shares add up to more than 100%")
+    }
+
+    /// A simulation that would take hours is a mistake.
+    fn playable(&self) -> Result<(), String> {
+        let Scenario { traffic, duration, warmup, .. } = self.scenario;
+        let streams = traffic.stream.iter().filter_map(|stream| stream.rate);
+        let per_second: f64 = streams.chain([traffic.rate]).map(|rate| rate.per_second()).sum();
+        let requests = per_second * duration.saturating_add(*warmup).as_secs_f64();
+        if self.engine == Engine::Live || requests <= MAX_SIMULATED {
+            return Ok(());
+        }
+        let message = format!(
+            "{requests:.0} requests are more than a simulation plays one by one ({MAX_SIMULATED:.0})"
+        );
+        Err(self.source.complain("traffic.rate", message, None))
     }
 
     fn fleet(&self) -> Result<(), String> {
