@@ -6,7 +6,7 @@ mod flapping;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use keyquake_core::{Span, Time};
 use keyquake_idp::{AppliedEvent, Event, Forgery, JwksLogEntry, TimedEvent};
@@ -186,6 +186,7 @@ impl Run<'_> {
     }
 
     fn instances(&self, episodes: &[Episode<'_>]) -> Vec<Instance> {
+        let mut jwks_requests = self.jwks_requests();
         let counts = self.fold.instances.iter().zip(&self.plan.caches).zip(0..);
         counts
             .map(|((counts, loaded), instance)| Instance {
@@ -194,19 +195,24 @@ impl Run<'_> {
                 cache_age_at_start_s: loaded.map(|at| Time::ZERO.since(at).as_secs_f64()),
                 must_pass: counts.must_pass,
                 denied: counts.denied,
-                jwks_requests: self.jwks_requests_of(instance),
+                jwks_requests: jwks_requests.remove(&instance).unwrap_or_default(),
                 time_to_recover: episodes.iter().map(|episode| episode.recovery_of(self, instance)).collect(),
             })
             .collect()
     }
 
-    fn jwks_requests_of(&self, instance: u32) -> Vec<JwksRequest> {
-        let entries = self.jwks.iter().filter(|entry| entry.instance == Some(instance));
-        // A cache's fetches arrive in their order.
-        let mut by_the_cache = self.fetches.iter().filter(|fetch| fetch.instance == instance);
-        entries
-            .map(|entry| (entry, by_the_cache.next()))
-            .map(|(entry, fetch)| JwksRequest {
+    /// The JWKS requests of each instance, in their order.
+    fn jwks_requests(&self) -> BTreeMap<u32, Vec<JwksRequest>> {
+        let mut fetches: BTreeMap<u32, VecDeque<&TimedFetch>> = BTreeMap::new();
+        for fetch in &self.fetches {
+            fetches.entry(fetch.instance).or_default().push_back(fetch);
+        }
+        let mut requests: BTreeMap<u32, Vec<JwksRequest>> = BTreeMap::new();
+        for entry in &self.jwks {
+            let Some(instance) = entry.instance else { continue };
+            // A cache's fetches arrive in their order.
+            let fetch = fetches.get_mut(&instance).and_then(VecDeque::pop_front);
+            requests.entry(instance).or_default().push(JwksRequest {
                 at_s: entry.at.as_secs_f64(),
                 // A connection that was broken off has no answer.
                 answered_s: entry.status.and(entry.answered).map(Time::as_secs_f64),
@@ -214,8 +220,9 @@ impl Run<'_> {
                 keys: entry.keys.iter().map(ToString::to_string).collect(),
                 asked_s: fetch.map(|fetch| fetch.asked.as_secs_f64()),
                 received_s: fetch.and_then(|fetch| fetch.received).map(Time::as_secs_f64),
-            })
-            .collect()
+            });
+        }
+        requests
     }
 
     /// What was planned within the run, and when it happened.
