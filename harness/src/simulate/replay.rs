@@ -86,6 +86,10 @@ pub(crate) fn replay(plan: &Plan, record: &Record, requests: &[TracedRequest]) -
         service.advance(due)?;
         ended.extend(service.ended());
     }
+    let mut changes = changes(record);
+    for (instance, replayed) in service.changes() {
+        changes.entry(*instance).or_default().extend(replayed);
+    }
     let on_the_way = ON_THE_WAY.scale(plan.speed);
     let mut agreement = Agreement { requests: ended.len() as u64, ..Agreement::default() };
     for (ticket, replayed) in ended {
@@ -96,11 +100,27 @@ pub(crate) fn replay(plan: &Plan, record: &Record, requests: &[TracedRequest]) -
         agreement.differ += 1;
         let (from, until) = (request.planned - on_the_way, request.ended + on_the_way);
         let changed = |at: &Time| from <= *at && *at <= until;
-        if !service.changes().get(&request.instance).is_some_and(|changes| changes.iter().any(changed)) {
+        if !changes.get(&request.instance).is_some_and(|changes| changes.iter().any(changed)) {
             agreement.unexplained.push(Difference { request: *request, replayed });
         }
     }
     Ok(agreement)
+}
+
+/// When fetches of each instance began and ended in the run. A request at the edge of a cooldown may start one live that
+/// the next one starts in the replay.
+fn changes(record: &Record) -> BTreeMap<u32, Vec<Time>> {
+    let instances = record.cells.iter().flat_map(|cell| &cell.instances).zip(0..);
+    let moments = instances.map(|(instance, number)| {
+        let requests = instance.jwks_requests.iter();
+        let both = requests.flat_map(|request| [request.asked_s, request.received_s]).flatten();
+        (number, both.map(moment).collect())
+    });
+    moments.collect()
+}
+
+fn moment(seconds: f64) -> Time {
+    Time::from_nanos((seconds * 1e9).round() as i64)
 }
 
 /// What is true of a token, as far as a trace and its plan tell.
@@ -124,7 +144,7 @@ fn script(record: &Record) -> Script {
     fetches.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut script = Script::new();
     for ((_, instance, received), number) in fetches.into_iter().zip(0..) {
-        let received = received.map(|seconds| Time::from_nanos((seconds * 1e9).round() as i64));
+        let received = received.map(moment);
         script.entry(instance).or_default().push_back(ScriptedFetch { number, received });
     }
     script
