@@ -228,9 +228,13 @@ impl<K, T> KeyCache<K, T> {
         out: &mut Vec<Decision<K, T>>,
     ) -> Option<Deadline> {
         match event {
-            Event::Lookup { class, ticket } => self.look_up(class, ticket, now, out),
+            Event::Lookup { class, ticket } => {
+                let step = self.decide(&class, now);
+                self.carry_out(step, Waiter { class, tried: None, ticket }, now, out);
+            }
             Event::BadSignature { class, tried, ticket } => {
-                self.look_again(Waiter { class, tried: Some(tried), ticket }, tried, now, out);
+                let step = self.decide_again(&class, tried, now);
+                self.carry_out(step, Waiter { class, tried: Some(tried), ticket }, now, out);
             }
             Event::Fetched(id, response) => self.finish(id, response, now, out),
             Event::Timeout => self.give_up_overdue(now, out),
@@ -283,31 +287,18 @@ impl<K, T> KeyCache<K, T> {
         Published::new(fixed.collect())
     }
 
-    fn look_up(&mut self, class: Class, ticket: T, now: Time, out: &mut Vec<Decision<K, T>>) {
-        match self.decide(&class, now) {
-            Step::Answer { answer, .. } => out.push(Decision::Answer(ticket, answer)),
+    /// Does what was decided for a lookup.
+    fn carry_out(&mut self, step: Step<K>, waiter: Waiter<T>, now: Time, out: &mut Vec<Decision<K, T>>) {
+        match step {
+            Step::Answer { answer, .. } => out.push(Decision::Answer(waiter.ticket, answer)),
             Step::Touch(keys) => {
                 self.generation += 1;
-                self.shelf.hit(&class);
-                out.push(Decision::Answer(ticket, Answer::Keys(keys)));
+                self.shelf.hit(&waiter.class);
+                out.push(Decision::Answer(waiter.ticket, Answer::Keys(keys)));
             }
             Step::Refresh(keys) => {
-                self.shelf.hit(&class);
-                self.start(class, Cause::RefreshAhead, now, out);
-                out.push(Decision::Answer(ticket, Answer::Keys(keys)));
-            }
-            Step::Join(id) => self.flights.join(id, Waiter { class, tried: None, ticket }),
-            Step::Start(cause) => {
-                let id = self.start(class.clone(), cause, now, out);
-                self.flights.join(id, Waiter { class, tried: None, ticket });
-            }
-        }
-    }
-
-    fn look_again(&mut self, waiter: Waiter<T>, tried: KeyVersion, now: Time, out: &mut Vec<Decision<K, T>>) {
-        match self.decide_again(&waiter.class, tried, now) {
-            Step::Answer { answer, .. } => out.push(Decision::Answer(waiter.ticket, answer)),
-            Step::Touch(keys) | Step::Refresh(keys) => {
+                self.shelf.hit(&waiter.class);
+                self.start(waiter.class, Cause::RefreshAhead, now, out);
                 out.push(Decision::Answer(waiter.ticket, Answer::Keys(keys)));
             }
             Step::Join(id) => self.flights.join(id, waiter),
@@ -315,28 +306,6 @@ impl<K, T> KeyCache<K, T> {
                 let id = self.start(waiter.class.clone(), cause, now, out);
                 self.flights.join(id, waiter);
             }
-        }
-    }
-
-    /// What a token leads to whose signature the keys of that version did not verify.
-    fn decide_again(&self, class: &Class, tried: KeyVersion, now: Time) -> Step<K> {
-        if let Some(held) = self.shelf.held(class)
-            && now < held.lifetime.fresh_until
-            && let Selection::Found(keys) = held.selection
-            && keys.version() != tried
-        {
-            return Step::Answer { answer: Answer::Keys(keys), until: held.lifetime.fresh_until };
-        }
-        let step = match self.policy.on_bad_signature {
-            OnMiss::Reject => Step::Answer { answer: Answer::NoOtherKey, until: Time::NEVER },
-            OnMiss::Refetch => self.seek(Cause::BadSignature, class, now),
-        };
-        match step {
-            // The signature is bad under the key that is known; that no better one can be had now is no news.
-            Step::Answer { answer: Answer::Limited | Answer::Unavailable(_), until } => {
-                Step::Answer { answer: Answer::NoOtherKey, until }
-            }
-            step => step,
         }
     }
 
@@ -368,6 +337,28 @@ impl<K, T> KeyCache<K, T> {
                 OnMiss::Reject => Step::Answer { answer: Answer::UnknownKid, until: fresh_until },
                 OnMiss::Refetch => self.seek(Cause::Miss, class, now).at_most_until(fresh_until),
             },
+        }
+    }
+
+    /// What a token leads to whose signature the keys of that version did not verify.
+    fn decide_again(&self, class: &Class, tried: KeyVersion, now: Time) -> Step<K> {
+        if let Some(held) = self.shelf.held(class)
+            && now < held.lifetime.fresh_until
+            && let Selection::Found(keys) = held.selection
+            && keys.version() != tried
+        {
+            return Step::Answer { answer: Answer::Keys(keys), until: held.lifetime.fresh_until };
+        }
+        let step = match self.policy.on_bad_signature {
+            OnMiss::Reject => Step::Answer { answer: Answer::NoOtherKey, until: Time::NEVER },
+            OnMiss::Refetch => self.seek(Cause::BadSignature, class, now),
+        };
+        match step {
+            // The signature is bad under the key that is known; that no better one can be had now is no news.
+            Step::Answer { answer: Answer::Limited | Answer::Unavailable(_), until } => {
+                Step::Answer { answer: Answer::NoOtherKey, until }
+            }
+            step => step,
         }
     }
 
