@@ -49,6 +49,26 @@ pub(crate) struct Run<'p> {
     pub(crate) cut_short: Option<String>,
 }
 
+impl<'p> Run<'p> {
+    /// A run of which nothing but its requests is known yet.
+    pub(crate) fn new(plan: &'p Plan, engine: Engine, fold: Fold) -> Self {
+        Self {
+            plan,
+            engine,
+            command: String::new(),
+            fold,
+            applied: Vec::new(),
+            restarted: Vec::new(),
+            jwks: Vec::new(),
+            fetches: Vec::new(),
+            jwks_dropped: 0,
+            untraced: None,
+            ended: plan.end(),
+            cut_short: None,
+        }
+    }
+}
+
 impl Run<'_> {
     /// Everything that reports are drawn from. Gates are not judged yet.
     pub(crate) fn record(&self) -> Record {

@@ -1,4 +1,7 @@
 //! A run in virtual time: the same plan, the same cache and the same counts as live, without a socket or a clock.
+//!
+//! There is no generator that could be late or full: requests come at their planned moments, and
+//! `traffic.max_in_flight` does not hold.
 
 mod agenda;
 mod each;

@@ -53,19 +53,6 @@ pub(super) fn play_plan(
     generator.when_full = when_full;
     let prepared = minter.start(Arrivals::new(plan))?;
     ready();
-    let run = Run {
-        plan,
-        engine: Engine::Live,
-        command: String::new(),
-        fold: generate(generator, prepared, Arc::default())?,
-        applied: Vec::new(),
-        restarted: Vec::new(),
-        jwks: Vec::new(),
-        fetches: Vec::new(),
-        jwks_dropped: 0,
-        untraced: None,
-        ended: plan.end(),
-        cut_short: None,
-    };
-    Ok(run.record())
+    let fold = generate(generator, prepared, Arc::default())?;
+    Ok(Run::new(plan, Engine::Live, fold).record())
 }

@@ -2,7 +2,13 @@
 
 use std::net::TcpListener;
 
+use std::collections::BTreeSet;
+
+use axum::Router;
+use axum::http::StatusCode;
+
 use super::load::{WhenFull, play_plan};
+use super::*;
 use crate::plan::testing::plan;
 
 const TRAFFIC: &str =
@@ -35,4 +41,31 @@ fn what_is_due_while_all_places_are_taken_is_shed_or_waits() {
     };
     assert!(shed(WhenFull::Shed) >= 36);
     assert_eq!(shed(WhenFull::Wait), 0);
+}
+
+/// The grants that sessions ask the IdP for tokens with, before a fleet that answers everything with 401.
+fn grants(on_reject: &str) -> BTreeSet<(&'static str, Option<u16>)> {
+    let lines = format!(
+        "speed = 20\n[idp]\nalgorithm = \"ES256\"\n[traffic]\nrate = \"5/s\"\nsessions = 3\n{on_reject}\n"
+    );
+    let plan = plan(&lines);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut stage = runtime.block_on(Stage::set(&plan)).unwrap();
+    let listener = runtime.block_on(bind()).unwrap();
+    let fleet = Connections::new(listener.local_addr().unwrap(), plan.traffic.connections);
+    stage.generator.replicas = vec![fleet];
+    let refusal = Router::new().fallback(async || StatusCode::UNAUTHORIZED);
+    runtime.spawn(async move { axum::serve(listener, refusal).await });
+    let prepared = stage.minter.start(Arrivals::new(&plan)).unwrap();
+    generate(stage.generator, prepared, Arc::default()).unwrap();
+    stage
+        .provider
+        .with(|idp, _| idp.token_counts().iter().map(|(grant, status, _)| (grant, status)).collect())
+}
+
+#[test]
+fn rejected_sessions_renew_with_what_they_got_or_log_in_anew() {
+    assert_eq!(grants(""), [("refresh_token", Some(200))].into());
+    assert_eq!(grants("on_reject = \"relogin\""), [("client_credentials", Some(200))].into());
+    assert_eq!(grants("on_reject = \"keep\""), [].into());
 }

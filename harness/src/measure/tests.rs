@@ -34,21 +34,7 @@ fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Reco
             outcome: Outcome::of_status(status),
         });
     }
-    let run = Run {
-        plan,
-        engine: Engine::Live,
-        command: String::new(),
-        fold,
-        applied: Vec::new(),
-        restarted: Vec::new(),
-        jwks: Vec::new(),
-        fetches: Vec::new(),
-        jwks_dropped: 0,
-        untraced: None,
-        ended: plan.end(),
-        cut_short: None,
-    };
-    let mut record = run.record();
+    let mut record = Run::new(plan, Engine::Live, fold).record();
     judge(&mut record);
     record.to_json().expect("a record that can be written");
     record

@@ -33,20 +33,14 @@ pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> 
     let events = plan.timeline.events().iter();
     let within = events.filter(|event| Time::ZERO - plan.warmup < event.at && event.at < plan.end());
     Ok(Run {
-        plan,
-        engine: Engine::Simulated,
         command: command.to_owned(),
-        fold: simulation.fold,
         applied: within
             .map(|timed| AppliedEvent { event: timed.event, planned: timed.at, applied: timed.at })
             .collect(),
         restarted: plan.runbook.restarts.iter().map(|(at, _)| *at).collect(),
         jwks,
-        fetches: Vec::new(),
         jwks_dropped,
-        untraced: None,
-        ended: plan.end(),
-        cut_short: None,
+        ..Run::new(plan, Engine::Simulated, simulation.fold)
     })
 }
 

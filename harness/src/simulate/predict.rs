@@ -14,10 +14,11 @@ use keyquake_reports::record::{Cell, Episode, Record, RecoveryState};
 use super::each;
 use crate::plan::Plan;
 
-/// How probable it may be that a live run lies outside of any of its ranges by chance.
+/// How probable it may be that a live run lies outside of any of its ranges by chance, unless it has so many metrics that
+/// the simulations would not end.
 const BY_CHANCE: f64 = 0.01;
 /// The most simulations.
-const MAX_RUNS: u64 = 5_000;
+const MAX_RUNS: u64 = 10_000;
 
 /// A live run beside what the simulator says of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +100,7 @@ fn draw<T: Send>(runs: u64, simulation: impl Fn(u64) -> anyhow::Result<T> + Sync
     })
 }
 
-/// How long the caches' fetches took, at the median, where no fault was in their way.
+/// How long the caches' fetches took, at the median: faults delay few of them.
 fn fetch_time(live: &Record) -> Option<Span> {
     let requests = live.cells.iter().flat_map(|cell| &cell.instances).flat_map(|it| &it.jwks_requests);
     let mut took: Vec<f64> =

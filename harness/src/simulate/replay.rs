@@ -149,3 +149,49 @@ fn script(record: &Record) -> Script {
     }
     script
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::plan;
+    use crate::simulate;
+
+    /// A cache that is filled at 0 s and expires at 30 s; the key changes at 20 s.
+    const LINES: &str = "[[rotation]]\nat = \"20s\"\nstyle = \"no-overlap\"\n[fleet]\ncache = { age = \"0s\" }\n\
+                         policy = { ttl = \"30s\", on_unknown_kid = \"reject\" }\n";
+
+    /// A request with a token of the new key, and how it ended live.
+    fn request(millis: i64, outcome: Outcome) -> TracedRequest {
+        let at = Time::from_nanos(millis * 1_000_000);
+        TracedRequest {
+            planned: at,
+            sent: Some(at),
+            ended: at + Span::from_millis(1),
+            stream: 0,
+            session: Some(0),
+            instance: 0,
+            key: "key-2".parse().unwrap(),
+            expires_s: 3_600,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn a_difference_is_explained_by_a_change_of_its_cache_and_by_nothing_else() {
+        let plan = plan(LINES);
+        let record = simulate::run(&plan, "").unwrap().record();
+        let (accepted, rejected) = (Outcome::Accepted(200), Outcome::Rejected(401));
+        let replayed = |outcomes: [(i64, Outcome); 3]| {
+            replay(&plan, &record, &outcomes.map(|(millis, outcome)| request(millis, outcome))).unwrap()
+        };
+        let alike = replayed([(25_000, rejected), (29_998, rejected), (30_001, accepted)]);
+        assert_eq!((alike.requests, alike.differ, alike.holds()), (3, 0, true));
+        // The live cache expired a moment earlier than the replayed one, which fetches with the next request.
+        let close = replayed([(25_000, rejected), (29_998, accepted), (30_001, accepted)]);
+        assert_eq!((close.differ, close.unexplained.len()), (1, 0));
+        let far = replayed([(25_000, accepted), (29_998, rejected), (30_001, accepted)]);
+        let difference = Difference { request: request(25_000, accepted), replayed: rejected };
+        assert_eq!((far.differ, &far.unexplained[..]), (1, &[difference][..]));
+        assert!(!far.holds());
+    }
+}
