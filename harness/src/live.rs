@@ -170,10 +170,7 @@ impl<'p> Stage<'p> {
         let mut fold = fold.context("the load generator broke down")??;
         let untraced = fold.trace.take().and_then(|trace| trace.finish().err());
         Ok(provider.with(|idp, _| Run {
-            plan,
-            engine: Engine::Live,
             command: command.to_owned(),
-            fold,
             applied: idp.event_log().to_vec(),
             restarted: restarted.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             jwks: idp.jwks_log().entries().to_vec(),
@@ -182,6 +179,7 @@ impl<'p> Stage<'p> {
             untraced,
             ended: interrupted_at.unwrap_or(plan.end()).min(plan.end()),
             cut_short: interrupted_at.map(|at| format!("Interrupted at {:.1} s.", at.as_secs_f64())),
+            ..Run::new(plan, Engine::Live, fold)
         }))
     }
 }
