@@ -207,6 +207,7 @@ impl Run<'_> {
 
     fn instances(&self, episodes: &[Episode<'_>]) -> Vec<Instance> {
         let mut jwks_requests = self.jwks_requests();
+        let recoveries: Vec<_> = episodes.iter().map(|episode| episode.recoveries(self)).collect();
         let counts = self.fold.instances.iter().zip(&self.plan.caches).zip(0..);
         counts
             .map(|((counts, loaded), instance)| Instance {
@@ -216,7 +217,7 @@ impl Run<'_> {
                 must_pass: counts.must_pass,
                 denied: counts.denied,
                 jwks_requests: jwks_requests.remove(&instance).unwrap_or_default(),
-                time_to_recover: episodes.iter().map(|episode| episode.recovery_of(self, instance)).collect(),
+                time_to_recover: recoveries.iter().map(|each| each[instance as usize]).collect(),
             })
             .collect()
     }

@@ -103,6 +103,27 @@ impl Outcome {
     }
 }
 
+/// Requests of one lane that met the same and are counted together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) lane: Lane,
+    pub(crate) ruling: Ruling,
+    pub(crate) outcome: Outcome,
+    pub(crate) count: u64,
+    /// The planned moments of the first and the last of them, which lie between the same two disturbances.
+    pub(crate) first: Time,
+    pub(crate) last: Time,
+    /// How long each of them took.
+    pub(crate) wall: WallTimes,
+}
+
+impl Batch {
+    /// Valid, and not accepted.
+    fn is_denied(&self) -> bool {
+        self.ruling == Ruling::MustPass && !matches!(self.outcome, Outcome::Accepted(_))
+    }
+}
+
 /// Requests of one stream whose tokens one key signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Lane {
@@ -114,9 +135,11 @@ pub(crate) struct Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
     pub(crate) tallies: BTreeMap<Lane, Tally>,
-    /// Fine-grained counts of requests that must pass, by lane and instance. Nothing is to be timed before the first
-    /// disturbance, so the first segment keeps none.
-    pub(crate) tracks: BTreeMap<(Lane, u32), Track>,
+    /// Fine-grained counts of requests that must pass, by lane. Nothing is to be timed before the first disturbance, so
+    /// the first segment keeps none.
+    pub(crate) tracks: BTreeMap<Lane, Track>,
+    /// The same by instance.
+    pub(crate) instance_tracks: BTreeMap<(Lane, u32), Track>,
     pub(crate) forced_renewals: Vec<Time>,
     pub(crate) locked_out: BTreeSet<u32>,
 }
@@ -146,13 +169,16 @@ pub(crate) struct Afterlife {
     pub(crate) last_refused: Option<Time>,
 }
 
-/// One request that was denied.
+/// Requests that one instance denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Denial {
+    /// The planned moment of the first.
     pub(crate) at: Time,
+    /// When the last had its answer.
     pub(crate) ended: Time,
     pub(crate) lane: Lane,
     pub(crate) instance: u32,
+    pub(crate) count: u64,
 }
 
 /// One instance's share of the run.
@@ -229,49 +255,79 @@ impl Fold {
             (sent, self.pace.unix(sent)),
             (seen.ended, self.pace.unix(seen.ended)),
         );
-        let must_pass = ruling == Ruling::MustPass;
-        let denied = must_pass && !matches!(seen.outcome, Outcome::Accepted(_));
-        let wall = WallTimes::of(seen, self.pace);
+        let batch = Batch {
+            lane: Lane { stream: seen.arrival.stream, key: seen.token.key },
+            ruling,
+            outcome: seen.outcome,
+            count: 1,
+            first: at,
+            last: at,
+            wall: WallTimes::of(seen, self.pace),
+        };
         self.close_windows(seen.ended);
-        if let Some(window) = self.window(at) {
-            window.counts.add(seen.outcome, ruling);
-            window.lateness.extend(wall.lateness);
-            window.latency.extend(wall.latency);
-            window.by_key.entry(seen.token.key).or_default().add(must_pass, seen.outcome);
+        self.count(&batch);
+        self.count_at(seen.instance, &batch, seen.ended);
+        batch.is_denied()
+    }
+
+    /// Counts requests as those of the fleet.
+    pub(crate) fn count(&mut self, batch: &Batch) {
+        let Batch { lane, ruling, outcome, count, first, last, wall } = batch;
+        let must_pass = *ruling == Ruling::MustPass;
+        if let Some(window) = self.window(*last) {
+            window.counts.add(*outcome, *ruling, *count);
+            window.lateness.extend(wall.lateness, *count);
+            window.latency.extend(wall.latency, *count);
+            window.by_key.entry(lane.key).or_default().add(must_pass, *outcome, *count);
         }
-        if at < Time::ZERO {
-            return denied;
+        if *last < Time::ZERO {
+            return;
         }
-        let lane = Lane { stream: seen.arrival.stream, key: seen.token.key };
-        let number = self.segment_number(at);
+        let number = self.segment_number(*last);
         let segment = &mut self.segments[number];
-        segment.tallies.entry(lane).or_default().add(seen.outcome, ruling, &wall);
+        segment.tallies.entry(*lane).or_default().add(*outcome, *ruling, *count, wall);
+        if must_pass {
+            self.run_track.add((*first, *last), *count, batch.is_denied());
+            if number > 0 {
+                let track = segment.tracks.entry(*lane).or_insert_with(|| Track::new(self.track_step));
+                track.add((*first, *last), *count, batch.is_denied());
+            }
+        }
+    }
+
+    /// Counts the same requests as those of the instance that answered them, the last of them at `ended`.
+    pub(crate) fn count_at(&mut self, instance: u32, batch: &Batch, ended: Time) {
+        let Batch { lane, ruling, outcome, last, .. } = *batch;
+        if last < Time::ZERO {
+            return;
+        }
         match ruling {
-            Ruling::MustPass => self.must_pass(seen, lane, number, denied),
+            Ruling::MustPass => self.must_pass(instance, batch, ended),
             Ruling::MustRefuse(Ground::RevokedKey) => {
-                let afterlife = self.afterlives.entry((lane, seen.instance)).or_default();
-                let accepted = matches!(seen.outcome, Outcome::Accepted(_));
-                let last = if accepted { &mut afterlife.last_accepted } else { &mut afterlife.last_refused };
-                *last = (*last).max(Some(at));
+                let afterlife = self.afterlives.entry((lane, instance)).or_default();
+                let accepted = matches!(outcome, Outcome::Accepted(_));
+                let noted = if accepted { &mut afterlife.last_accepted } else { &mut afterlife.last_refused };
+                *noted = (*noted).max(Some(last));
             }
             Ruling::MustRefuse(_) | Ruling::Either(_) => {}
         }
-        denied
     }
 
-    fn must_pass(&mut self, seen: &Observation, lane: Lane, segment: usize, denied: bool) {
-        let (at, instance) = (seen.arrival.at, seen.instance);
-        self.run_track.add(at, denied);
+    fn must_pass(&mut self, instance: u32, batch: &Batch, ended: Time) {
+        let Batch { lane, count, first, last, .. } = *batch;
+        let denied = batch.is_denied();
         let counts = &mut self.instances[instance as usize];
-        counts.must_pass += 1;
-        counts.denied += u64::from(denied);
+        counts.must_pass += count;
+        counts.denied += if denied { count } else { 0 };
         if denied && self.denials.len() < MAX_DENIALS {
-            self.denials.push(Denial { at, ended: seen.ended, lane, instance });
+            self.denials.push(Denial { at: first, ended, lane, instance, count });
         }
+        let segment = self.segment_number(last);
         if segment > 0 {
             let step = self.track_step;
-            let tracks = &mut self.segments[segment].tracks;
-            tracks.entry((lane, instance)).or_insert_with(|| Track::new(step)).add(at, denied);
+            let tracks = &mut self.segments[segment].instance_tracks;
+            let track = tracks.entry((lane, instance)).or_insert_with(|| Track::new(step));
+            track.add((first, last), count, denied);
         }
     }
 
@@ -322,18 +378,21 @@ impl Fold {
 }
 
 impl Denials {
-    fn add(&mut self, must_pass: bool, outcome: Outcome) {
-        self.must_pass += u64::from(must_pass);
+    fn add(&mut self, must_pass: bool, outcome: Outcome, count: u64) {
+        if !must_pass {
+            return;
+        }
+        self.must_pass += count;
         match outcome {
-            Outcome::Rejected(_) => self.false_rejects += u64::from(must_pass),
+            Outcome::Rejected(_) => self.false_rejects += count,
             Outcome::Accepted(_) => {}
-            _ => self.failures += u64::from(must_pass),
+            _ => self.failures += count,
         }
     }
 }
 
 /// How long a request took, by the wall clock.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WallTimes {
     /// From the planned moment to the sending.
     pub(crate) lateness: Option<std::time::Duration>,

@@ -58,7 +58,7 @@ impl<'r> Causes<'r> {
     pub(super) fn count(&self, denials: impl IntoIterator<Item = &'r Denial>) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         for denial in denials {
-            *counts.entry(self.of(denial).name().to_owned()).or_default() += 1;
+            *counts.entry(self.of(denial).name().to_owned()).or_default() += denial.count;
         }
         counts
     }
@@ -120,7 +120,7 @@ mod tests {
         let timeline = Timeline::new(vec![late], vec![]).unwrap();
         let cause = |key: &str, ended: i64, log: &[JwksLogEntry]| {
             let lane = Lane { stream: 0, key: key.parse().unwrap() };
-            let denial = Denial { at: at(ended), ended: at(ended), lane, instance: 0 };
+            let denial = Denial { at: at(ended), ended: at(ended), lane, instance: 0, count: 1 };
             Causes::new(&timeline, log, &[Some(at(-5))]).of(&denial)
         };
         assert_eq!(cause("key-2", 12, &[]), Cause::Premature);

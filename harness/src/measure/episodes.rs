@@ -65,7 +65,7 @@ impl<'r> Episode<'r> {
     fn is_over(&self, run: &Run<'_>, at: Time) -> bool {
         let ended = self.disturbances.iter().all(|disturbance| disturbance.until <= at);
         let recovery =
-            self.track(run, |lane, _| self.has(lane.key)).recovery(self.from, at, run.plan.recover_below);
+            self.track(run, |lane| self.has(lane.key)).recovery(self.from, at, run.plan.recover_below);
         ended && recovery.state == RecoveryState::Recovered
     }
 
@@ -74,10 +74,21 @@ impl<'r> Episode<'r> {
         self.new_keys.is_empty() || self.new_keys.contains(&key)
     }
 
-    fn track(&self, run: &Run<'_>, of: impl Fn(Lane, u32) -> bool) -> Track {
+    fn track(&self, run: &Run<'_>, of: impl Fn(Lane) -> bool) -> Track {
         let tracks = self.segments.iter().flat_map(|segment| &segment.tracks);
-        let wanted = tracks.filter(|((lane, instance), _)| of(*lane, *instance)).map(|(_, track)| track);
+        let wanted = tracks.filter(|(lane, _)| of(**lane)).map(|(_, track)| track);
         Track::merged(run.fold.track_step, wanted)
+    }
+
+    /// The cohort's track of each instance, one after the other.
+    fn tracks_by_instance(&self, run: &Run<'_>) -> Vec<Track> {
+        let mut tracks = vec![Track::new(run.fold.track_step); run.plan.instances() as usize];
+        for ((lane, instance), track) in self.segments.iter().flat_map(|segment| &segment.instance_tracks) {
+            if self.has(lane.key) {
+                tracks[*instance as usize].merge(track);
+            }
+        }
+        tracks
     }
 
     fn tally(&self, of: impl Fn(Lane) -> bool) -> Tally {
@@ -105,16 +116,13 @@ impl<'r> Episode<'r> {
 
     /// The recovery of the cohort.
     pub(super) fn recovery(&self, run: &Run<'_>) -> Recovery {
-        self.track(run, |lane, _| self.has(lane.key)).recovery(self.from, self.until, run.plan.recover_below)
+        self.track(run, |lane| self.has(lane.key)).recovery(self.from, self.until, run.plan.recover_below)
     }
 
-    /// The recovery of one instance, by the cohort.
-    pub(super) fn recovery_of(&self, run: &Run<'_>, instance: u32) -> Recovery {
-        self.track(run, |lane, there| there == instance && self.has(lane.key)).recovery(
-            self.from,
-            self.until,
-            run.plan.recover_below,
-        )
+    /// The recovery of each instance, by the cohort.
+    pub(super) fn recoveries(&self, run: &Run<'_>) -> Vec<Recovery> {
+        let recovery = |track: &Track| track.recovery(self.from, self.until, run.plan.recover_below);
+        self.tracks_by_instance(run).iter().map(recovery).collect()
     }
 
     pub(super) fn record(&self, run: &Run<'_>) -> record::Episode {
@@ -175,8 +183,7 @@ impl<'r> Episode<'r> {
     /// For how long each replica answered the cohort both ways.
     fn flapping(&self, run: &Run<'_>) -> BTreeMap<u32, f64> {
         let mut answers: BTreeMap<u32, Vec<Answer>> = BTreeMap::new();
-        for instance in 0..run.plan.instances() {
-            let track = self.track(run, |lane, there| there == instance && self.has(lane.key));
+        for (instance, track) in (0..).zip(self.tracks_by_instance(run)) {
             let (replica, worker) = (instance / run.plan.workers, instance % run.plan.workers);
             let of_replica = answers.entry(replica).or_default();
             of_replica.extend(track.last_answers().map(|(at, denied)| (at, worker, denied)));
@@ -242,7 +249,7 @@ impl<'r> Episode<'r> {
     }
 
     fn recovering(&self, run: &Run<'_>, of: impl Fn(Lane) -> bool) -> Recovering {
-        let track = self.track(run, |lane, _| of(lane));
+        let track = self.track(run, &of);
         let recovery = |from| track.recovery(from, self.until, run.plan.recover_below);
         Recovering {
             traffic: self.tally(&of).traffic(track.worst_second()),
@@ -252,8 +259,7 @@ impl<'r> Episode<'r> {
     }
 
     fn by_instance(&self, run: &Run<'_>) -> Option<RecoverySpread> {
-        let recoveries: Vec<Recovery> =
-            (0..run.plan.instances()).map(|instance| self.recovery_of(run, instance)).collect();
+        let recoveries = self.recoveries(run);
         let count = |state| recoveries.iter().filter(|recovery| recovery.state == state).count() as u64;
         let mut times: Vec<f64> = recoveries
             .iter()

@@ -7,7 +7,7 @@ use keyquake_reports::record::Quantiles;
 
 /// A set of durations, in microseconds up to an hour.
 #[derive(Debug)]
-pub(crate) struct Durations(Histogram<u32>);
+pub(crate) struct Durations(Histogram<u64>);
 
 /// A set of durations that is only of interest by its quantiles once nothing is added any more.
 #[derive(Debug)]
@@ -23,10 +23,10 @@ impl Default for Spread {
 }
 
 impl Spread {
-    /// What comes after the end is not counted.
-    pub(super) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>) {
+    /// Adds each of these as many times. What comes after the end is not counted.
+    pub(super) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>, count: u64) {
         if let Self::Open(open) = self {
-            open.extend(durations);
+            open.extend(durations, count);
         }
     }
 
@@ -65,14 +65,15 @@ impl Durations {
         Self(histogram)
     }
 
-    pub(crate) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>) {
-        durations.into_iter().for_each(|duration| self.add(duration));
+    /// Adds each of these as many times.
+    pub(crate) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>, count: u64) {
+        durations.into_iter().for_each(|duration| self.add(duration, count));
     }
 
-    fn add(&mut self, duration: Duration) {
+    fn add(&mut self, duration: Duration, count: u64) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
         // The histogram grows, so that recording cannot fail.
-        let _ = self.0.record(micros);
+        let _ = self.0.record_n(micros, count);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -102,7 +103,7 @@ mod tests {
         let mut durations = Durations::default();
         assert_eq!(durations.quantiles(), None);
         for millis in 1..=1_000 {
-            durations.add(Duration::from_millis(millis));
+            durations.add(Duration::from_millis(millis), 1);
         }
         let Quantiles { p50, p99, max, .. } = durations.quantiles().unwrap();
         assert!((p50 - 500.0).abs() < 1.0 && (p99 - 990.0).abs() < 1.0 && (max - 1_000.0).abs() < 1.0);
@@ -111,10 +112,10 @@ mod tests {
     #[test]
     fn a_closed_set_keeps_its_quantiles() {
         let mut spread = Spread::default();
-        spread.extend([Duration::from_millis(7)]);
+        spread.extend([Duration::from_millis(7)], 1);
         let before = spread.quantiles();
         spread.close();
-        spread.extend([Duration::from_secs(7)]);
+        spread.extend([Duration::from_secs(7)], 1);
         assert_eq!(spread.quantiles(), before);
         assert!(before.is_some());
     }
@@ -122,8 +123,8 @@ mod tests {
     #[test]
     fn what_is_merged_counts_in_full() {
         let (mut short, mut long) = (Durations::default(), Durations::default());
-        short.add(Duration::from_millis(1));
-        long.add(Duration::from_secs(100_000));
+        short.add(Duration::from_millis(1), 1);
+        long.add(Duration::from_secs(100_000), 1);
         short.merge(&long);
         assert!(short.quantiles().unwrap().max > 3_599_000.0, "longer than an hour counts as an hour");
     }

@@ -29,20 +29,20 @@ pub(crate) struct Tally {
 }
 
 impl Counts {
-    pub(super) fn add(&mut self, outcome: Outcome, ruling: Ruling) {
-        self.requests += 1;
-        *self.outcomes.entry(outcome.name()).or_default() += 1;
+    pub(super) fn add(&mut self, outcome: Outcome, ruling: Ruling, count: u64) {
+        self.requests += count;
+        *self.outcomes.entry(outcome.name()).or_default() += count;
         if let Some(status) = outcome.status() {
-            *self.statuses.entry(status).or_default() += 1;
+            *self.statuses.entry(status).or_default() += count;
         }
         let accepted = matches!(outcome, Outcome::Accepted(_));
         match ruling {
-            Ruling::MustPass => self.denials.add(true, outcome),
+            Ruling::MustPass => self.denials.add(true, outcome, count),
             Ruling::MustRefuse(ground) => {
-                *self.false_accepts.entry(ground).or_default() += u64::from(accepted)
+                *self.false_accepts.entry(ground).or_default() += if accepted { count } else { 0 };
             }
-            Ruling::Either(Leeway::Orphaned) if accepted => self.orphaned.orphaned_accepts += 1,
-            Ruling::Either(Leeway::Orphaned) => self.orphaned.orphaned_rejects += 1,
+            Ruling::Either(Leeway::Orphaned) if accepted => self.orphaned.orphaned_accepts += count,
+            Ruling::Either(Leeway::Orphaned) => self.orphaned.orphaned_rejects += count,
             Ruling::Either(Leeway::Skew | Leeway::Changed) => {}
         }
     }
@@ -69,11 +69,11 @@ impl Counts {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, outcome: Outcome, ruling: Ruling, wall: &WallTimes) {
-        self.counts.add(outcome, ruling);
-        self.lateness.extend(wall.lateness);
-        self.latency.extend(wall.latency);
-        self.service.extend(wall.service);
+    pub(super) fn add(&mut self, outcome: Outcome, ruling: Ruling, count: u64, wall: &WallTimes) {
+        self.counts.add(outcome, ruling, count);
+        self.lateness.extend(wall.lateness, count);
+        self.latency.extend(wall.latency, count);
+        self.service.extend(wall.service, count);
     }
 
     pub(crate) fn merged<'t>(tallies: impl IntoIterator<Item = &'t Self>) -> Self {

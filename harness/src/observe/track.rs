@@ -48,27 +48,36 @@ impl Track {
         Self { step, bins: BTreeMap::new() }
     }
 
-    pub(crate) fn add(&mut self, at: Time, denied: bool) {
-        let number = at.as_nanos().div_euclid(i64::try_from(self.step.as_nanos()).unwrap_or(i64::MAX).max(1));
-        let one = Bin {
-            total: 1,
-            denied: u64::from(denied),
-            last_denied: denied.then_some(at),
-            first_passed: (!denied).then_some(at),
-            last_passed: (!denied).then_some(at),
+    /// Counts requests that met the same; these are the planned moments of the first and the last. They go into the bin
+    /// of the last: what is asked of a track is what follows a denial, and they follow what came before them as one.
+    pub(crate) fn add(&mut self, (first, last): (Time, Time), count: u64, denied: bool) {
+        let bin = Bin {
+            total: count,
+            denied: if denied { count } else { 0 },
+            last_denied: denied.then_some(last),
+            first_passed: (!denied).then_some(first),
+            last_passed: (!denied).then_some(last),
         };
-        self.bins.entry(number).or_insert(Bin::EMPTY).merge(&one);
+        self.bins.entry(self.number(last)).or_insert(Bin::EMPTY).merge(&bin);
+    }
+
+    /// The number of the bin that a moment lies in.
+    fn number(&self, at: Time) -> i64 {
+        at.as_nanos().div_euclid(i64::try_from(self.step.as_nanos()).unwrap_or(i64::MAX).max(1))
     }
 
     /// All tracks as one; they have one step.
     pub(crate) fn merged<'t>(step: Span, tracks: impl IntoIterator<Item = &'t Self>) -> Self {
         let mut sum = Self::new(step);
-        for track in tracks {
-            for (number, bin) in &track.bins {
-                sum.bins.entry(*number).or_insert(Bin::EMPTY).merge(bin);
-            }
-        }
+        tracks.into_iter().for_each(|track| sum.merge(track));
         sum
+    }
+
+    /// Adds another of the same step.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (number, bin) in &other.bins {
+            self.bins.entry(*number).or_insert(Bin::EMPTY).merge(bin);
+        }
     }
 
     /// How long after `from` until no more than `below` of the requests that follow are denied.
@@ -77,8 +86,7 @@ impl Track {
     /// what else lies in that bin does not count as following: so the rule holds at the result, but may have held a
     /// little earlier. `until` is the end of what could be seen.
     pub(crate) fn recovery(&self, from: Time, until: Time, below: f64) -> Recovery {
-        let first =
-            from.as_nanos().div_euclid(i64::try_from(self.step.as_nanos()).unwrap_or(i64::MAX).max(1));
+        let first = self.number(from);
         let (mut total, mut denied) = (0, 0);
         let (mut recovered, mut following) = (None, 0);
         let mut last_denied = None;
@@ -123,9 +131,7 @@ impl Track {
     }
 
     fn first_pass_after(&self, denied: Time) -> Option<Time> {
-        let number =
-            denied.as_nanos().div_euclid(i64::try_from(self.step.as_nanos()).unwrap_or(i64::MAX).max(1));
-        self.bins.range(number..).find_map(|(_, bin)| {
+        self.bins.range(self.number(denied)..).find_map(|(_, bin)| {
             let after = |at: &Time| *at > denied;
             bin.first_passed.filter(after).or(bin.last_passed.filter(after))
         })
@@ -171,7 +177,7 @@ mod tests {
 
     fn track(requests: impl IntoIterator<Item = (i64, bool)>) -> Track {
         let mut track = Track::new(Span::from_millis(10));
-        requests.into_iter().for_each(|(millis, denied)| track.add(at(millis), denied));
+        requests.into_iter().for_each(|(millis, denied)| track.add((at(millis), at(millis)), 1, denied));
         track
     }
 
