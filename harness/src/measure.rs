@@ -129,7 +129,7 @@ impl Run<'_> {
             jwks: self.jwks_volume(Time::ZERO, self.ended),
             orphaned: tally.counts.orphaned,
             false_accepts: tally.counts.false_accepts_by_name(),
-            login_storm: login_storm(segments),
+            login_storm: login_storm(segments, self.fold.sessions_each),
             blackout_worst: self.blackout_worst(episodes),
             fetches_per_unknown_kid: self.fetches_per_unknown_kid(),
             fidelity: self.fidelity(&tally),
@@ -332,7 +332,8 @@ impl Run<'_> {
             columns.orphaned_rejects.push(window.counts.orphaned.orphaned_rejects);
             columns.false_accepts.push(window.counts.false_accepts.values().sum());
             columns.jwks_requests.push(jwks_requests);
-            columns.token_requests.push(window.token_requests);
+            let token_requests = window.token_requests as f64 * self.fold.sessions_each;
+            columns.token_requests.push(token_requests.round() as u64);
             let lateness = window.lateness.quantiles();
             columns.lateness_p99_ms.push(lateness.map_or(0.0, |lateness| lateness.p99));
             let latency = window.latency.quantiles();
@@ -356,7 +357,8 @@ fn kind(event: Event) -> EventKind {
     }
 }
 
-fn login_storm<'s>(segments: impl IntoIterator<Item = &'s Segment>) -> LoginStorm {
+fn login_storm<'s>(segments: impl IntoIterator<Item = &'s Segment>, sessions_each: f64) -> LoginStorm {
+    let sessions = |followed: u64| (followed as f64 * sessions_each).round() as u64;
     let mut renewals = Vec::new();
     let mut locked_out: BTreeSet<u32> = BTreeSet::new();
     for segment in segments {
@@ -365,9 +367,9 @@ fn login_storm<'s>(segments: impl IntoIterator<Item = &'s Segment>) -> LoginStor
     }
     renewals.sort_unstable();
     LoginStorm {
-        requests: renewals.len() as u64,
-        peak_per_second: worst_second(renewals.iter().copied()),
-        locked_out: locked_out.len() as u64,
+        requests: sessions(renewals.len() as u64),
+        peak_per_second: sessions(worst_second(renewals.iter().copied())),
+        locked_out: sessions(locked_out.len() as u64),
     }
 }
 

@@ -211,6 +211,8 @@ pub(crate) struct Fold {
     pub(crate) afterlives: BTreeMap<(Lane, u32), Afterlife>,
     /// The first denials of the run, whose causes can be found.
     pub(crate) denials: Vec<Denial>,
+    /// How many sessions one that is told of stands for.
+    pub(crate) sessions_each: f64,
     /// Lists the requests one by one, if anyone wants that.
     pub(crate) trace: Option<Trace>,
 }
@@ -239,8 +241,20 @@ impl Fold {
             run_track: Track::new(RUN_STEP.scale(plan.speed)),
             afterlives: BTreeMap::new(),
             denials: Vec::new(),
+            sessions_each: 1.0,
             trace: None,
         }
+    }
+
+    /// Has recovery and the worst second measured in steps of this length.
+    pub(crate) fn in_steps(self, step: Span) -> Self {
+        Self { track_step: step, run_track: Track::new(step), ..self }
+    }
+
+    /// What a validator should do with a token that is sent and answered at these moments.
+    pub(crate) fn rule(&self, token: &TokenFacts, sent: Time, answered: Time) -> Ruling {
+        let dated = |at| (at, self.pace.unix(at));
+        self.oracle.rule(token, dated(sent), dated(answered))
     }
 
     /// Folds one request away, and says whether it was denied: valid, and not accepted.
@@ -250,11 +264,7 @@ impl Fold {
         }
         let at = seen.arrival.at;
         let sent = seen.sent.unwrap_or(at);
-        let ruling = self.oracle.rule(
-            &seen.token,
-            (sent, self.pace.unix(sent)),
-            (seen.ended, self.pace.unix(seen.ended)),
-        );
+        let ruling = self.rule(&seen.token, sent, seen.ended);
         let batch = Batch {
             lane: Lane { stream: seen.arrival.stream, key: seen.token.key },
             ruling,

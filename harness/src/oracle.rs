@@ -14,7 +14,7 @@ pub(crate) struct TokenFacts {
 }
 
 /// What a validator should do with a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Ruling {
     MustPass,
     MustRefuse(Ground),
@@ -46,7 +46,7 @@ impl Ground {
 }
 
 /// Why a token may pass or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Leeway {
     /// Its key was removed from the JWKS, but not revoked.
     Orphaned,

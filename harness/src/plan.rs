@@ -142,7 +142,7 @@ pub(crate) mod testing {
         } else {
             format!("{lines}\n[traffic]\nrate = \"10/s\"\n")
         };
-        let duration = if lines.starts_with("duration") { "" } else { "duration = \"60s\"\n" };
+        let duration = if lines.contains("duration =") { "" } else { "duration = \"60s\"\n" };
         let text = format!("name = \"test\"\n{duration}{text}");
         Source::new("test.toml", &text, &[])
             .and_then(|source| Plan::check(&source, engine))

@@ -61,7 +61,7 @@ struct Due {
 }
 
 impl<T> Sessions<T> {
-    /// Logs all sessions in. Their tokens are as old as those of sessions that have long been renewing: their ages are
+    /// Logs so many sessions in. Their tokens are as old as those of sessions that have long been renewing: their ages are
     /// spread evenly up to the moment of renewal. `first` makes the token of a session, of that age.
     ///
     /// # Errors
@@ -69,6 +69,7 @@ impl<T> Sessions<T> {
     /// The first that `first` returns.
     pub(crate) fn log_in<E>(
         plan: &Plan,
+        sessions: u32,
         mut first: impl FnMut(u32, Span) -> Result<T, E>,
     ) -> Result<Self, E> {
         let renew_after = plan.token_lifetime.scale(plan.traffic.renew_at.fraction());
@@ -80,7 +81,7 @@ impl<T> Sessions<T> {
             renew_after,
             on_reject: plan.traffic.on_reject,
         };
-        for session in 0..plan.traffic.sessions {
+        for session in 0..sessions {
             let age = renew_after.scale(ages.random());
             let due = Due { at: start + renew_after.saturating_sub(age), forced: false, relogin: false };
             all.queue.insert((due.at, session));
@@ -139,11 +140,17 @@ impl<T> Sessions<T> {
         let it = &mut self.sessions[session as usize];
         it.denied_in_a_row = if denied { it.denied_in_a_row + 1 } else { 0 };
         let locked_out = it.denied_in_a_row == LOCKED_OUT;
-        let current = it.held.number == number;
-        if current && matches!(outcome, Outcome::Rejected(_)) {
-            self.react(session, now);
+        if matches!(outcome, Outcome::Rejected(_)) {
+            self.rejected(session, number, now);
         }
         locked_out
+    }
+
+    /// The token of this number was rejected.
+    pub(crate) fn rejected(&mut self, session: u32, number: u64, now: Time) {
+        if self.sessions[session as usize].held.number == number {
+            self.react(session, now);
+        }
     }
 
     fn react(&mut self, session: u32, now: Time) {
@@ -182,7 +189,7 @@ mod tests {
         let plan = plan(&format!(
             "[idp]\ntoken_lifetime = \"100s\"\n[traffic]\nrate = \"10/s\"\nsessions = 10\n{traffic}"
         ));
-        let Ok(sessions) = Sessions::log_in(&plan, |_, age| Ok::<_, Infallible>(age));
+        let Ok(sessions) = Sessions::log_in(&plan, plan.traffic.sessions, |_, age| Ok::<_, Infallible>(age));
         sessions
     }
 

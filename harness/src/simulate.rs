@@ -9,17 +9,53 @@ mod fleet;
 mod predict;
 mod replay;
 mod service;
+mod skip;
 mod token;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
-use keyquake_core::UnixTime;
+use keyquake_core::{Time, UnixTime};
+use keyquake_idp::AppliedEvent;
+use keyquake_reports::record::Engine;
 
-pub(crate) use self::each::run;
+use self::service::Service;
+use crate::measure::Run;
+use crate::observe::Fold;
+use crate::plan::Plan;
+
 pub(crate) use self::predict::{Prediction, predict};
 pub(crate) use self::replay::{Agreement, Difference, replay};
 
 /// The date at which event time starts: any will do, as long as it is always the same.
 const EPOCH: UnixTime = UnixTime(1_800_000_000);
+
+/// Simulates a plan: at a cost that does not depend on its requests' number, or request by request where it must.
+///
+/// # Errors
+///
+/// The system has no randomness for keys.
+pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
+    match skip::obstacle(plan) {
+        None => skip::run(plan, command),
+        Some(_) => each::run(plan, command),
+    }
+}
+
+/// A run whose requests have all ended.
+fn conclude<'p>(plan: &'p Plan, command: &str, fold: Fold, service: Service<'_>) -> Run<'p> {
+    let (jwks, jwks_dropped) = service.into_log();
+    let events = plan.timeline.events().iter();
+    let within = events.filter(|event| Time::ZERO - plan.warmup < event.at && event.at < plan.end());
+    Run {
+        command: command.to_owned(),
+        applied: within
+            .map(|timed| AppliedEvent { event: timed.event, planned: timed.at, applied: timed.at })
+            .collect(),
+        restarted: plan.runbook.restarts.iter().map(|(at, _)| *at).collect(),
+        jwks,
+        jwks_dropped,
+        ..Run::new(plan, Engine::Simulated, fold)
+    }
+}

@@ -56,7 +56,7 @@ pub(super) fn log_in(
 ) -> Result<Sessions<SessionToken>, NoFirstToken> {
     let endpoint = plan.traffic.endpoint;
     let start = Time::ZERO - plan.warmup;
-    Sessions::log_in(plan, |session, age| {
+    Sessions::log_in(plan, plan.traffic.sessions, |session, age| {
         let nonce = nonce_of(endpoint, session);
         let grant = Grant::ClientCredentials { login: login(endpoint, session), nonce };
         let order = idp.order(start, date - age, &grant);

@@ -169,7 +169,7 @@ impl<'r> Episode<'r> {
             jwks: run.jwks_volume(self.from, self.until),
             orphaned: all.counts.orphaned,
             false_accepts: all.counts.false_accepts_by_name(),
-            login_storm: login_storm(self.segments),
+            login_storm: login_storm(self.segments, run.fold.sessions_each),
             revocation_exposure: self.exposures(run),
             outage_survival: self.outage_survival(run),
             jwks_amplification: self.amplification(run),
@@ -186,7 +186,7 @@ impl<'r> Episode<'r> {
         for (instance, track) in (0..).zip(self.tracks_by_instance(run)) {
             let (replica, worker) = (instance / run.plan.workers, instance % run.plan.workers);
             let of_replica = answers.entry(replica).or_default();
-            of_replica.extend(track.last_answers().map(|(at, denied)| (at, worker, denied)));
+            of_replica.extend(track.answers().map(|(at, denied)| (at, worker, denied)));
         }
         answers
             .into_iter()

@@ -22,24 +22,30 @@ pub(crate) struct Track {
 struct Bin {
     total: u64,
     denied: u64,
+    first_denied: Option<Time>,
     last_denied: Option<Time>,
     first_passed: Option<Time>,
     last_passed: Option<Time>,
 }
 
 impl Bin {
-    const EMPTY: Self =
-        Self { total: 0, denied: 0, last_denied: None, first_passed: None, last_passed: None };
+    const EMPTY: Self = Self {
+        total: 0,
+        denied: 0,
+        first_denied: None,
+        last_denied: None,
+        first_passed: None,
+        last_passed: None,
+    };
 
     fn merge(&mut self, other: &Self) {
         self.total += other.total;
         self.denied += other.denied;
         self.last_denied = self.last_denied.max(other.last_denied);
         self.last_passed = self.last_passed.max(other.last_passed);
-        self.first_passed = match (self.first_passed, other.first_passed) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+        let first = |a: Option<Time>, b: Option<Time>| a.into_iter().chain(b).min();
+        self.first_denied = first(self.first_denied, other.first_denied);
+        self.first_passed = first(self.first_passed, other.first_passed);
     }
 }
 
@@ -54,6 +60,7 @@ impl Track {
         let bin = Bin {
             total: count,
             denied: if denied { count } else { 0 },
+            first_denied: denied.then_some(first),
             last_denied: denied.then_some(last),
             first_passed: (!denied).then_some(first),
             last_passed: (!denied).then_some(last),
@@ -122,11 +129,11 @@ impl Track {
         }
     }
 
-    /// What the last request of each bin came to: its planned moment, and whether it was denied.
-    pub(crate) fn last_answers(&self) -> impl Iterator<Item = (Time, bool)> {
-        self.bins.values().filter_map(|bin| {
-            let at = bin.last_denied.max(bin.last_passed)?;
-            Some((at, bin.last_denied == Some(at)))
+    /// The first and the last of each bin's denials and passes: their planned moments, and whether they were denied.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = (Time, bool)> {
+        self.bins.values().flat_map(|bin| {
+            let denied = bin.first_denied.into_iter().chain(bin.last_denied).map(|at| (at, true));
+            denied.chain(bin.first_passed.into_iter().chain(bin.last_passed).map(|at| (at, false)))
         })
     }
 

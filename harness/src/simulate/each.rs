@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use keyquake_core::Time;
-use keyquake_idp::{AppliedEvent, KeyId, Pace};
-use keyquake_reports::record::Engine;
+use keyquake_idp::{KeyId, Pace};
 
 use super::EPOCH;
 use super::agenda::Agenda;
@@ -26,22 +25,10 @@ use crate::tokens;
 /// # Errors
 ///
 /// The system has no randomness for keys.
-pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
+pub(super) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
     let mut simulation = Simulation::new(plan)?;
     simulation.play()?;
-    let (jwks, jwks_dropped) = simulation.service.into_log();
-    let events = plan.timeline.events().iter();
-    let within = events.filter(|event| Time::ZERO - plan.warmup < event.at && event.at < plan.end());
-    Ok(Run {
-        command: command.to_owned(),
-        applied: within
-            .map(|timed| AppliedEvent { event: timed.event, planned: timed.at, applied: timed.at })
-            .collect(),
-        restarted: plan.runbook.restarts.iter().map(|(at, _)| *at).collect(),
-        jwks,
-        jwks_dropped,
-        ..Run::new(plan, Engine::Simulated, simulation.fold)
-    })
+    Ok(super::conclude(plan, command, simulation.fold, simulation.service))
 }
 
 struct Simulation<'p> {
@@ -72,7 +59,7 @@ impl<'p> Simulation<'p> {
         let pace = Pace::new(1.0, EPOCH)?;
         let start = Time::ZERO - plan.warmup;
         let first_key = tokens::signing_key(&plan.timeline, start);
-        let Ok(sessions) = Sessions::log_in(plan, |_, age| {
+        let Ok(sessions) = Sessions::log_in(plan, plan.traffic.sessions, |_, age| {
             let expires = pace.unix(start) - age + plan.token_lifetime;
             Ok::<_, Infallible>(TokenFacts { key: first_key, expires, forged: None })
         });

@@ -23,8 +23,11 @@ pub(super) struct Fleet {
     flights: BTreeMap<(usize, FetchId), Option<usize>>,
     log: Vec<JwksLogEntry>,
     dropped: u64,
-    /// When what an instance would answer changed: fetches began and ended, it was restarted.
-    changes: BTreeMap<u32, Vec<Time>>,
+    /// When what an instance would answer changed: fetches began and ended, it was restarted. Only noted of fetches that
+    /// go as they are known to have gone.
+    changes: Option<BTreeMap<u32, Vec<Time>>>,
+    /// Instances at which something happened, until somebody asks.
+    touched: Vec<u32>,
 }
 
 struct Cache {
@@ -58,7 +61,8 @@ impl Fleet {
             flights: BTreeMap::new(),
             log: Vec::new(),
             dropped: 0,
-            changes: BTreeMap::new(),
+            changes: world.is_scripted().then(BTreeMap::new),
+            touched: Vec::new(),
         };
         let start = Time::ZERO - plan.warmup;
         for (instance, filled) in (0..plan.instances()).zip(&plan.caches) {
@@ -77,14 +81,31 @@ impl Fleet {
         self.current[instance as usize]
     }
 
+    /// The cache of an instance at present, to look at.
+    pub(super) fn cache(&self, instance: u32) -> &KeyCache<(), Ticket> {
+        &self.caches[self.cache_of(instance)].cache
+    }
+
+    /// The instances at which something happened since this was last asked.
+    pub(super) fn touched(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.touched)
+    }
+
     /// When what each instance would answer changed.
-    pub(super) fn changes(&self) -> &BTreeMap<u32, Vec<Time>> {
-        &self.changes
+    pub(super) fn changes(&self) -> impl Iterator<Item = (u32, &[Time])> {
+        self.changes.iter().flatten().map(|(instance, changes)| (*instance, changes.as_slice()))
+    }
+
+    fn note_change(&mut self, instance: u32, now: Time) {
+        if let Some(changes) = &mut self.changes {
+            changes.entry(instance).or_default().push(now);
+        }
     }
 
     /// Puts a cold cache in the place of an instance's. Who waits for the old one is still answered by it.
     pub(super) fn restart(&mut self, plan: &Plan, instance: u32, now: Time) -> anyhow::Result<()> {
-        self.changes.entry(instance).or_default().push(now);
+        self.note_change(instance, now);
+        self.touched.push(instance);
         self.current[instance as usize] = self.caches.len();
         self.caches.push(cold(plan, instance)?);
         Ok(())
@@ -100,6 +121,7 @@ impl Fleet {
     ) -> Reaction {
         let mut decisions = Vec::new();
         let it = &mut self.caches[number];
+        self.touched.push(it.instance);
         let deadline = it.cache.handle(event, now, &mut decisions).map(|deadline| deadline.at);
         let mut reaction = Reaction::default();
         if it.deadline != deadline {
@@ -139,14 +161,14 @@ impl Fleet {
         let served = world.ask(now, instance);
         let entry = self.note_request(now, instance);
         self.flights.insert((number, id), entry);
-        self.changes.entry(instance).or_default().push(now);
+        self.note_change(instance, now);
         (served.at.from(now), Pending::Fetched(number, id, Box::new(served)))
     }
 
     /// Its place in the log, unless it had ended before.
     fn end_flight(&mut self, number: usize, id: FetchId, now: Time) -> Option<Option<usize>> {
         let entry = self.flights.remove(&(number, id))?;
-        self.changes.entry(self.caches[number].instance).or_default().push(now);
+        self.note_change(self.caches[number].instance, now);
         Some(entry)
     }
 

@@ -55,6 +55,13 @@ impl Agreement {
     }
 }
 
+/// What clients saw: an answer after the time-out is none.
+fn note(ended: &mut BTreeMap<u64, Outcome>, news: Vec<(u64, Outcome)>) {
+    for (ticket, outcome) in news {
+        ended.entry(ticket).or_insert(outcome);
+    }
+}
+
 /// Plays the requests of a live run of this plan again.
 ///
 /// # Errors
@@ -80,15 +87,15 @@ pub(crate) fn replay(plan: &Plan, record: &Record, requests: &[TracedRequest]) -
         if let Some(token) = Token::new(facts, &service.world, ticket) {
             service.enter(ticket, token, request.instance, *at);
         }
-        ended.extend(service.ended());
+        note(&mut ended, service.ended());
     }
     while let Some(due) = service.next().filter(|_| !service.is_idle()) {
         service.advance(due)?;
-        ended.extend(service.ended());
+        note(&mut ended, service.ended());
     }
     let mut changes = changes(record);
     for (instance, replayed) in service.changes() {
-        changes.entry(*instance).or_default().extend(replayed);
+        changes.entry(instance).or_default().extend(replayed);
     }
     let on_the_way = ON_THE_WAY.scale(plan.speed);
     let mut agreement = Agreement { requests: ended.len() as u64, ..Agreement::default() };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keyquake_core::{Answer, Event, KeyVersion, Keys, Rejection, Time};
+use keyquake_core::{Answer, Event, KeyVersion, Keys, Rejection, Standing, Time};
 use keyquake_idp::JwksLogEntry;
 
 use super::agenda::Agenda;
@@ -19,8 +19,10 @@ pub(super) struct Service<'p> {
     pub(super) world: World,
     fleet: Fleet,
     agenda: Agenda<Due>,
-    /// Requests that have not ended.
+    /// Requests that have no answer yet.
     under_way: BTreeMap<Ticket, Request>,
+    /// How many of them have a client that waits.
+    awaited: usize,
     ended: Vec<(Ticket, Outcome)>,
 }
 
@@ -30,6 +32,19 @@ struct Request {
     cache: usize,
     /// The keys that did not verify it, once it has asked for others.
     tried: Option<KeyVersion>,
+    /// Whether its client has lost patience.
+    given_up: bool,
+}
+
+/// What requests with one token meet at an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// All end like this, at once, until that moment, unless something happens before.
+    Ends(Outcome, Time),
+    /// They wait for a fetch that is under way; so many more may.
+    Waits(usize),
+    /// The next one changes the cache, unless that moment comes before.
+    Acts(Time),
 }
 
 enum Due {
@@ -47,7 +62,7 @@ impl<'p> Service<'p> {
         for (at, replica) in restarts {
             agenda.add(*at, Due::Restart(*replica));
         }
-        Ok(Self { plan, world, fleet, agenda, under_way: BTreeMap::new(), ended: Vec::new() })
+        Ok(Self { plan, world, fleet, agenda, under_way: BTreeMap::new(), awaited: 0, ended: Vec::new() })
     }
 
     /// When something happens next without another request.
@@ -57,16 +72,61 @@ impl<'p> Service<'p> {
 
     /// Whether every request has ended.
     pub(super) fn is_idle(&self) -> bool {
-        self.under_way.is_empty()
+        self.awaited == 0
     }
 
-    /// The requests that have ended since this was last asked.
+    /// The requests that have ended since this was last asked. One that timed out comes again when it is answered, too
+    /// late for its client.
     pub(super) fn ended(&mut self) -> Vec<(Ticket, Outcome)> {
         std::mem::take(&mut self.ended)
     }
 
+    /// The instances at which something happened since this was last asked.
+    pub(super) fn touched(&mut self) -> Vec<u32> {
+        self.fleet.touched()
+    }
+
+    /// What requests with such a token meet at an instance. `claims` is what the checks after the signature say.
+    pub(super) fn verdict(
+        &self,
+        instance: u32,
+        token: &Token,
+        claims: Result<(), Rejection>,
+        now: Time,
+    ) -> Verdict {
+        let end = |checked: Result<(), Rejection>| match checked {
+            Ok(()) => Outcome::Accepted(200),
+            Err(rejection) => self.refusal(rejection),
+        };
+        let Some(class) = &token.class else {
+            return Verdict::Ends(end(Err(Rejection::AlgorithmDenied)), Time::NEVER);
+        };
+        let cache = self.fleet.cache(instance);
+        let (tried, until) = match cache.standing(class, now) {
+            Standing::Acts => return Verdict::Acts(Time::NEVER),
+            Standing::Joins { room, .. } => return Verdict::Waits(room),
+            Standing::Fixed { answer, until } => match candidates(answer) {
+                Ok(keys) if !token.is_signed_by(&keys) => (keys.version(), until),
+                Ok(_) => return Verdict::Ends(end(claims), until),
+                Err(rejection) => return Verdict::Ends(end(Err(rejection)), until),
+            },
+        };
+        match cache.standing_after(class, tried, now) {
+            Standing::Acts => Verdict::Acts(until),
+            Standing::Joins { room, .. } => Verdict::Waits(room),
+            Standing::Fixed { answer, until: sooner } => {
+                let checked = match candidates(answer) {
+                    Ok(keys) if token.is_signed_by(&keys) => claims,
+                    Ok(_) => Err(Rejection::BadSignature),
+                    Err(rejection) => Err(rejection),
+                };
+                Verdict::Ends(end(checked), until.min(sooner))
+            }
+        }
+    }
+
     /// When what each instance would answer changed.
-    pub(super) fn changes(&self) -> &BTreeMap<u32, Vec<Time>> {
+    pub(super) fn changes(&self) -> impl Iterator<Item = (u32, &[Time])> {
         self.fleet.changes()
     }
 
@@ -88,7 +148,7 @@ impl<'p> Service<'p> {
                     let reaction = self.fleet.resume(pending, now, &mut self.world);
                     self.carry_out(reaction, now);
                 }
-                Due::GiveUp(ticket) => self.end(ticket, Outcome::TimedOut),
+                Due::GiveUp(ticket) => self.give_up(ticket),
             }
         }
         Ok(())
@@ -98,7 +158,8 @@ impl<'p> Service<'p> {
     pub(super) fn enter(&mut self, ticket: Ticket, token: Token, instance: u32, now: Time) {
         let cache = self.fleet.cache_of(instance);
         let class = token.class.clone();
-        self.under_way.insert(ticket, Request { token, cache, tried: None });
+        self.under_way.insert(ticket, Request { token, cache, tried: None, given_up: false });
+        self.awaited += 1;
         match class {
             Some(class) => {
                 let reaction =
@@ -123,7 +184,6 @@ impl<'p> Service<'p> {
 
     /// Goes on with a request whose lookup was answered, as a validator does.
     fn answered(&mut self, ticket: Ticket, answer: Answer<()>, now: Time) {
-        // The client may be gone.
         let Some(request) = self.under_way.get(&ticket) else { return };
         match candidates(answer) {
             Ok(keys) if request.token.is_signed_by(&keys) => {
@@ -133,7 +193,10 @@ impl<'p> Service<'p> {
                     Err(rejection) => self.refuse(ticket, rejection),
                 }
             }
-            Ok(keys) if request.tried.is_none() => self.ask_for_others(ticket, &keys, now),
+            // Nobody asks again for a client that is gone.
+            Ok(keys) if request.tried.is_none() && !request.given_up => {
+                self.ask_for_others(ticket, &keys, now)
+            }
             Ok(_) => self.refuse(ticket, Rejection::BadSignature),
             Err(rejection) => self.refuse(ticket, rejection),
         }
@@ -149,13 +212,30 @@ impl<'p> Service<'p> {
         self.carry_out(reaction, now);
     }
 
+    /// How a request ends for which there is no room.
+    pub(super) fn shed(&self) -> Outcome {
+        self.refusal(Rejection::Overloaded)
+    }
+
     fn refuse(&mut self, ticket: Ticket, rejection: Rejection) {
-        let status = sut::status(rejection, &self.plan.policy);
-        self.end(ticket, Outcome::of_status(status.as_u16()));
+        self.end(ticket, self.refusal(rejection));
+    }
+
+    fn refusal(&self, rejection: Rejection) -> Outcome {
+        Outcome::of_status(sut::status(rejection, &self.plan.policy).as_u16())
+    }
+
+    fn give_up(&mut self, ticket: Ticket) {
+        if let Some(request) = self.under_way.get_mut(&ticket) {
+            request.given_up = true;
+            self.awaited -= 1;
+            self.ended.push((ticket, Outcome::TimedOut));
+        }
     }
 
     fn end(&mut self, ticket: Ticket, outcome: Outcome) {
-        if self.under_way.remove(&ticket).is_some() {
+        if let Some(request) = self.under_way.remove(&ticket) {
+            self.awaited -= usize::from(!request.given_up);
             self.ended.push((ticket, outcome));
         }
     }

@@ -25,7 +25,7 @@ pub(super) struct World {
     /// How long a request is on its way, beside what the provider takes.
     fetch_time: Span,
     /// How the first fetches of each instance go, if that is known.
-    script: Script,
+    script: Option<Script>,
     keys: BTreeMap<KeyId, Key>,
     /// The faults that are in force from a moment on, in order.
     faults: Vec<(Time, Vec<(FaultId, Fault)>)>,
@@ -102,7 +102,7 @@ impl World {
             pace,
             token_lifetime: plan.token_lifetime,
             fetch_time: plan.fetch_time,
-            script: Script::new(),
+            script: None,
             keys,
             faults: in_force(&plan.timeline),
             requests: BTreeMap::new(),
@@ -113,7 +113,11 @@ impl World {
 
     /// The same, with fetches that go as they are known to have gone.
     pub(super) fn scripted(self, script: Script) -> Self {
-        Self { script, ..self }
+        Self { script: Some(script), ..self }
+    }
+
+    pub(super) fn is_scripted(&self) -> bool {
+        self.script.is_some()
     }
 
     pub(super) fn timeline(&self) -> &Timeline {
@@ -145,7 +149,8 @@ impl World {
 
     /// What a request for the key set is answered that arrives now.
     pub(super) fn ask(&mut self, now: Time, instance: u32) -> Served {
-        let scripted = self.script.get_mut(&instance).and_then(VecDeque::pop_front);
+        let script = self.script.as_mut().and_then(|script| script.get_mut(&instance));
+        let scripted = script.and_then(VecDeque::pop_front);
         let number = scripted.map_or_else(|| self.count(Endpoint::Jwks), |fetch| fetch.number);
         let strike =
             self.strike(now, RequestFacts { endpoint: Endpoint::Jwks, instance: Some(instance), number });

@@ -1,0 +1,697 @@
+//! Requests that change nothing are counted, not played: what they meet is known beforehand.
+//!
+//! At each instance each flow is in one of three modes. While its requests all end alike, their number is drawn when
+//! that changes. While the next one acts on the cache, that one is played. While one waits for a fetch, those that come
+//! follow it and meet what it meets.
+
+mod clients;
+mod counts;
+mod flow;
+mod intensity;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyquake_core::{Span, Time};
+use keyquake_idp::{Endpoint, Pace};
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, Exp1, Gamma};
+
+use self::clients::Clients;
+use self::counts::{Counts, Gap, Stretch, poisson};
+use self::flow::Flow;
+use super::EPOCH;
+use super::agenda::Agenda;
+use super::fleet::Ticket;
+use super::service::{Service, Verdict};
+use super::world::World;
+use crate::arrivals::Arrival;
+use crate::measure::Run;
+use crate::observe::{Batch, Fold, Observation, Outcome, WallTimes};
+use crate::oracle::{Ruling, TokenFacts};
+use crate::plan::Plan;
+use crate::scenario::{Arrivals, Balance, TokenSource};
+use crate::seed;
+use crate::tokens;
+
+/// In how many steps a run is measured at least, while steps are shorter than windows.
+const STEPS: usize = 3_600;
+/// The most steps that a window has.
+const STEPS_PER_WINDOW: usize = 10;
+/// Later than a moment that was rounded to a nanosecond.
+const ROUNDING: Span = Span::from_nanos(10);
+/// How often a draw is tried that may not fit.
+const TRIES: usize = 100;
+/// The most gaps that a stretch has.
+const GAPS: usize = 64;
+/// In how many groups those that wait for one answer are counted.
+const GROUPS: u64 = 64;
+
+/// Why a plan must be played request by request.
+pub(super) fn obstacle(plan: &Plan) -> Option<&'static str> {
+    let sends = |source: fn(TokenSource) -> bool| plan.streams.iter().any(|stream| source(stream.token));
+    let faults = || plan.timeline.events().iter().filter_map(|timed| timed.event.fault());
+    let hit_tokens = || {
+        faults()
+            .filter_map(|fault| plan.timeline.fault(fault))
+            .any(|window| window.fault.endpoint == Endpoint::Token)
+    };
+    let start = Time::ZERO - plan.warmup;
+    let moments =
+        || plan.timeline.events().iter().map(|timed| timed.at).filter(|at| start < *at).chain([start]);
+    let renewed_after = plan.token_lifetime.scale(plan.traffic.renew_at.fraction());
+    if plan.streams.iter().any(|stream| stream.spacing == Arrivals::Even && stream.per_second > 0.0) {
+        Some("requests come at even intervals")
+    } else if plan.traffic.balance == Balance::Sticky {
+        Some("sessions keep to their replicas")
+    } else if hit_tokens() {
+        Some("the token endpoint has faults")
+    } else if moments().any(|at| plan.timeline.active_key(at).is_none()) {
+        Some("for a while no key signs")
+    } else if renewed_after.saturating_add(plan.fetch_time) >= plan.token_lifetime {
+        Some("tokens can expire before they are renewed")
+    } else if sends(|source| source == TokenSource::Session) && plan.traffic.sessions == 0 {
+        Some("there are no sessions")
+    } else {
+        None
+    }
+}
+
+/// Simulates a plan that has no obstacle.
+///
+/// # Errors
+///
+/// The system has no randomness for keys.
+pub(super) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
+    let mut simulation = Simulation::new(plan)?;
+    simulation.play()?;
+    let Simulation { counts, mut fold, flows, mut rng, service, .. } = simulation;
+    counts.finish(&mut fold, &flows, &mut rng);
+    Ok(super::conclude(plan, command, fold, service))
+}
+
+struct Simulation<'p> {
+    plan: &'p Plan,
+    now: Time,
+    service: Service<'p>,
+    clients: Clients<'p>,
+    flows: Vec<Flow>,
+    /// Each flow at each instance: those of one instance together.
+    cells: Vec<Cell>,
+    instances: Vec<Instance>,
+    /// Instances whose verdicts are to be looked at again.
+    alarms: Agenda<u32>,
+    /// When something changes that the plan says.
+    turns: BTreeSet<Time>,
+    /// Requests that have no answer yet.
+    leaders: BTreeMap<Ticket, Leader>,
+    started: Ticket,
+    waits: u64,
+    counts: Counts,
+    fold: Fold,
+    /// Draws for the fleet as a whole.
+    rng: ChaCha8Rng,
+}
+
+struct Instance {
+    rng: ChaCha8Rng,
+    /// Its next alarm.
+    alarm: Time,
+    /// Those that follow leaders, while any do.
+    crowd: Option<Crowd>,
+}
+
+/// Those that wait for keys at an instance without being played.
+#[derive(Clone, Copy, Debug)]
+struct Crowd {
+    /// How many there is room for.
+    room: usize,
+    /// How many are expected when the last of them comes: a sum of as many exponential amounts.
+    limit: f64,
+    is_full: bool,
+}
+
+/// What the requests of a flow meet at an instance.
+#[derive(Debug, Default)]
+struct Cell {
+    mode: Mode,
+    /// They all meet this, or did until another mode interrupted it.
+    stretch: Option<Stretch>,
+    /// The one that waits, and whose fate the next will share.
+    leader: Option<Ticket>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Mode {
+    /// None come.
+    #[default]
+    Away,
+    /// They are counted; an instance had got this much when that began.
+    Counted(f64),
+    /// The next one is played. The number tells this wait from others.
+    Played(u64),
+    /// They follow the leader; an instance had got this much when that began.
+    Follows(f64),
+}
+
+/// A request that was played and has no answer, and those that wait with it.
+struct Leader {
+    instance: u32,
+    flow: usize,
+    arrival: Arrival,
+    token: TokenFacts,
+    /// Which of its session's tokens it carries, if a session's.
+    token_number: u64,
+    /// How many follow it, as expected, and in which time they came.
+    followers: f64,
+    from: Time,
+    until: Time,
+    /// What [`Clients::survival`] said when it came.
+    survival: f64,
+    given_up: bool,
+}
+
+impl<'p> Simulation<'p> {
+    fn new(plan: &'p Plan) -> anyhow::Result<Self> {
+        let pace = Pace::new(1.0, EPOCH)?;
+        let start = Time::ZERO - plan.warmup;
+        let world = World::new(plan, pace)?;
+        let fold = Fold::new(plan, pace);
+        let steps = (STEPS / fold.windows.len().max(1)).clamp(1, STEPS_PER_WINDOW);
+        let step = fold.window.scale(1.0 / steps as f64);
+        let mut fold = fold.in_steps(step);
+        fold.sessions_each = Clients::each_stands_for(plan);
+        let flows = Flow::all(plan, start, step);
+        let cells = flows.len() * plan.instances() as usize;
+        let instance = |number: u32| Instance {
+            rng: seed::generator(plan.seed, "requests of instance", u64::from(number)),
+            alarm: Time::NEVER,
+            crowd: None,
+        };
+        Ok(Self {
+            plan,
+            now: start,
+            clients: Clients::new(plan, &world, start),
+            service: Service::new(plan, world, &plan.runbook.restarts)?,
+            flows,
+            cells: std::iter::repeat_with(Cell::default).take(cells).collect(),
+            instances: (0..plan.instances()).map(instance).collect(),
+            alarms: Agenda::default(),
+            turns: turns(plan, start),
+            leaders: BTreeMap::new(),
+            started: 0,
+            waits: 0,
+            counts: Counts::default(),
+            fold,
+            rng: seed::generator(plan.seed, "requests of the fleet", 0),
+        })
+    }
+
+    /// Plays from the start of the warm-up until the last request has ended.
+    fn play(&mut self) -> anyhow::Result<()> {
+        while let Some(next) = self.next() {
+            if next >= self.plan.end() && self.turns.is_empty() && self.leaders.is_empty() {
+                break;
+            }
+            self.now = self.now.max(next);
+            if self.turns.first().is_some_and(|at| *at <= self.now) {
+                self.turns.pop_first();
+                self.turn();
+            }
+            self.service.advance(self.now)?;
+            self.settle();
+            if self.clients.next().is_some_and(|at| at <= self.now) {
+                self.advance_clients();
+            }
+            while let Some(instance) = self.alarms.due(self.now) {
+                self.wake(instance);
+            }
+            for flow in 0..self.flows.len() {
+                while let Some(call) = self.flows[flow].requests.due(self.now) {
+                    self.called(flow, call);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Option<Time> {
+        let flows = self.flows.iter().filter_map(|flow| flow.requests.next());
+        // After the last request nobody needs another token.
+        let clients = self.clients.next().filter(|at| *at < self.plan.end());
+        let others = [self.turns.first().copied(), self.service.next(), clients, self.alarms.next()];
+        flows.chain(others.into_iter().flatten()).min()
+    }
+
+    /// Something changes that the plan says.
+    fn turn(&mut self) {
+        let now = self.now;
+        let live: Vec<bool> = self.flows.iter().map(Flow::is_live).collect();
+        let disturbed = self.plan.disturbances.iter().any(|it| [it.from, it.curable_from].contains(&now));
+        let is_bound = disturbed || [Time::ZERO, self.plan.end()].contains(&now);
+        for number in 0..self.flows.len() {
+            let ruling = self.ruling(number);
+            if is_bound || ruling != self.flows[number].ruling {
+                self.interrupt(number);
+            }
+            self.flows[number].ruling = ruling;
+            self.reschedule(number);
+        }
+        self.share_keys();
+        if live.iter().zip(&self.flows).any(|(live, flow)| *live != flow.is_live()) {
+            for instance in 0..self.plan.instances() {
+                self.look_again(instance);
+            }
+        }
+        self.burst();
+    }
+
+    /// What the oracle says of a flow's tokens from now on.
+    fn ruling(&mut self, number: usize) -> Ruling {
+        let flow = &mut self.flows[number];
+        flow.issue(self.plan, &self.service.world, self.now);
+        let token = flow.token.as_ref();
+        token.map_or(Ruling::MustPass, |token| self.fold.rule(&token.facts, self.now, self.now))
+    }
+
+    /// Has a flow send as its stream does from now on, and as much as its key is used.
+    fn reschedule(&mut self, number: usize) {
+        let now = self.now;
+        let flow = &mut self.flows[number];
+        let stream = &self.plan.streams[flow.lane.stream];
+        flow.set_sending(now, stream.from <= now && now < stream.until.min(self.plan.end()));
+        if !flow.is_of_sessions() {
+            let signer = tokens::signer(stream.token, &self.plan.timeline, now);
+            flow.set_share(now, if signer == Some(flow.lane.key) { 1.0 } else { 0.0 });
+        }
+    }
+
+    /// Has the flows of sessions send as many as hold their keys.
+    fn share_keys(&mut self) {
+        for flow in self.flows.iter_mut().filter(|flow| flow.is_of_sessions()) {
+            flow.set_share(self.now, self.clients.share(flow.lane.key));
+        }
+    }
+
+    fn burst(&mut self) {
+        for (number, stream) in self.plan.streams.iter().enumerate() {
+            let Some((_, count)) = stream.burst.filter(|(at, _)| *at == self.now) else { continue };
+            for _ in 0..count {
+                let key = match stream.token {
+                    TokenSource::Session => Some(self.clients.any_key()),
+                    token => tokens::signer(token, &self.plan.timeline, self.now),
+                };
+                let flow = self
+                    .flows
+                    .iter()
+                    .position(|flow| flow.lane.stream == number && Some(flow.lane.key) == key);
+                let replica = stream.replicas[self.rng.random_range(0..stream.replicas.len())];
+                let worker = self.rng.random_range(0..self.plan.workers);
+                if let Some(flow) = flow {
+                    self.send(flow, replica * self.plan.workers + worker);
+                }
+            }
+        }
+    }
+
+    fn advance_clients(&mut self) {
+        let live: Vec<bool> = self.flows.iter().map(Flow::is_live).collect();
+        if self.clients.advance(self.now, &mut self.service.world, &mut self.fold) {
+            self.share_keys();
+        }
+        if live.iter().zip(&self.flows).any(|(live, flow)| *live != flow.is_live()) {
+            for instance in 0..self.plan.instances() {
+                self.look_again(instance);
+            }
+        }
+    }
+
+    /// Draws what a flow has come to at all instances, so that what comes is counted apart.
+    fn interrupt(&mut self, flow: usize) {
+        for instance in 0..self.plan.instances() {
+            let cell = self.cell(instance, flow);
+            let goes_on = matches!(self.cells[cell].mode, Mode::Counted(_));
+            if goes_on {
+                self.pause(instance, flow);
+            }
+            if let Some(stretch) = self.cells[cell].stretch.take() {
+                self.count(instance, flow, &stretch);
+                if goes_on {
+                    self.resume(instance, flow, stretch.outcome);
+                }
+            }
+        }
+    }
+
+    fn cell(&self, instance: u32, flow: usize) -> usize {
+        instance as usize * self.flows.len() + flow
+    }
+
+    /// The alarm of an instance went off.
+    fn wake(&mut self, instance: u32) {
+        if self.instances[instance as usize].alarm <= self.now {
+            self.instances[instance as usize].alarm = Time::NEVER;
+            self.look_again(instance);
+        }
+    }
+
+    /// Finds out what each flow meets at an instance from now on.
+    fn look_again(&mut self, instance: u32) {
+        let mut until = Time::NEVER;
+        for flow in 0..self.flows.len() {
+            until = until.min(self.look_at(instance, flow));
+        }
+        let own = &mut self.instances[instance as usize];
+        if until < own.alarm {
+            own.alarm = until;
+            self.alarms.add(until, instance);
+        }
+    }
+
+    /// Finds out what a flow meets at an instance from now on, and returns until when.
+    fn look_at(&mut self, instance: u32, flow: usize) -> Time {
+        let Some(token) = self.flows[flow].token.as_ref().filter(|_| self.flows[flow].reaches(instance))
+        else {
+            self.pause(instance, flow);
+            return Time::NEVER;
+        };
+        match self.service.verdict(instance, token, self.flows[flow].claims, self.now) {
+            Verdict::Ends(outcome, until) => {
+                self.resume(instance, flow, outcome);
+                until
+            }
+            Verdict::Waits(room) => self.wait(instance, flow, room),
+            Verdict::Acts(until) => {
+                self.await_next(instance, flow);
+                until
+            }
+        }
+    }
+
+    /// The requests of a flow wait for a fetch: with a leader, if one of them waits already.
+    fn wait(&mut self, instance: u32, flow: usize, room: usize) -> Time {
+        let cell = self.cell(instance, flow);
+        let is_full = self.instances[instance as usize].crowd.is_some_and(|crowd| crowd.is_full);
+        if self.cells[cell].leader.is_none() && !is_full {
+            self.await_next(instance, flow);
+            return Time::NEVER;
+        }
+        let (following, per_second) = self.following(instance);
+        let own = &mut self.instances[instance as usize];
+        let crowd = own.crowd.get_or_insert_with(|| Crowd::new(room, &mut own.rng));
+        // Each that is played takes the place of one that is not.
+        let left = crowd.limit - (crowd.room - room.min(crowd.room)) as f64 - following;
+        if crowd.is_full || left <= 0.0 {
+            crowd.is_full = true;
+            self.resume(instance, flow, self.service.shed());
+            return Time::NEVER;
+        }
+        if !matches!(self.cells[cell].mode, Mode::Follows(_)) {
+            self.pause(instance, flow);
+            self.cells[cell].mode = Mode::Follows(self.flows[flow].requests.mass(self.now));
+        }
+        let per_second = per_second.max(self.flows[flow].requests.per_second());
+        self.now + Span::from_secs(1).scale(left / per_second) + ROUNDING
+    }
+
+    /// How many follow leaders at an instance, and how many more each second.
+    fn following(&self, instance: u32) -> (f64, f64) {
+        let of_instance = |leader: &&Leader| leader.instance == instance;
+        let closed: f64 = self.leaders.values().filter(of_instance).map(|leader| leader.followers).sum();
+        self.flows.iter().enumerate().fold(
+            (closed, 0.0),
+            |(following, per_second), (number, flow)| match self.cells[self.cell(instance, number)].mode {
+                Mode::Follows(since) => (
+                    following + flow.requests.mass(self.now) - since,
+                    per_second + flow.requests.per_second(),
+                ),
+                _ => (following, per_second),
+            },
+        )
+    }
+
+    /// The next request of a flow will be played.
+    fn await_next(&mut self, instance: u32, flow: usize) {
+        let cell = self.cell(instance, flow);
+        if matches!(self.cells[cell].mode, Mode::Played(_)) {
+            return;
+        }
+        self.pause(instance, flow);
+        self.waits += 1;
+        let amount = Exp1.sample(&mut self.instances[instance as usize].rng);
+        self.flows[flow].requests.wait(self.now, amount, (instance, self.waits));
+        self.cells[cell].mode = Mode::Played(self.waits);
+    }
+
+    /// From now on all requests of a flow end like this at an instance.
+    fn resume(&mut self, instance: u32, flow: usize, outcome: Outcome) {
+        let (now, cell) = (self.now, self.cell(instance, flow));
+        let mass = self.flows[flow].requests.mass(now);
+        let stretch = self.cells[cell].stretch.as_ref();
+        // Why valid tokens are denied may be another reason after every fetch.
+        let may_last = self.flows[flow].ruling != Ruling::MustPass || matches!(outcome, Outcome::Accepted(_));
+        let goes_on = may_last && stretch.is_some_and(|it| it.outcome == outcome && it.gaps.len() < GAPS);
+        if goes_on && matches!(self.cells[cell].mode, Mode::Counted(_)) {
+            return;
+        }
+        self.pause(instance, flow);
+        match &mut self.cells[cell].stretch {
+            Some(stretch) if goes_on => {
+                stretch.gaps.push(Gap { from: stretch.until, until: now, mass: (stretch.mass.1, mass) });
+            }
+            stretch => {
+                let new = Stretch {
+                    outcome,
+                    from: now,
+                    until: now,
+                    expected: 0.0,
+                    mass: (mass, mass),
+                    gaps: Vec::new(),
+                };
+                if let Some(stretch) = stretch.replace(new) {
+                    self.count(instance, flow, &stretch);
+                }
+            }
+        }
+        self.cells[cell].mode = Mode::Counted(mass);
+        self.endanger(flow, outcome, true);
+    }
+
+    /// Ends the mode that a flow is in at an instance.
+    fn pause(&mut self, instance: u32, flow: usize) {
+        let cell = self.cell(instance, flow);
+        let mode = std::mem::take(&mut self.cells[cell].mode);
+        let mass = self.flows[flow].requests.mass(self.now);
+        match mode {
+            Mode::Away | Mode::Played(_) => {}
+            Mode::Counted(since) => {
+                if let Some(stretch) = &mut self.cells[cell].stretch {
+                    stretch.expected += mass - since;
+                    (stretch.until, stretch.mass.1) = (self.now, mass);
+                    let outcome = stretch.outcome;
+                    self.endanger(flow, outcome, false);
+                }
+            }
+            Mode::Follows(since) => {
+                let leader = self.cells[cell].leader.and_then(|ticket| self.leaders.get_mut(&ticket));
+                if let Some(leader) = leader {
+                    leader.followers += mass - since;
+                    leader.until = self.now;
+                }
+            }
+        }
+    }
+
+    /// At one more instance, or one less, the requests of a flow end like this.
+    fn endanger(&mut self, flow: usize, outcome: Outcome, more: bool) {
+        let it = &mut self.flows[flow];
+        if !it.is_of_sessions() || matches!(outcome, Outcome::Accepted(_)) {
+            return;
+        }
+        let change = |count: u32| if more { count + 1 } else { count - 1 };
+        if matches!(outcome, Outcome::Rejected(_)) {
+            it.rejecting = change(it.rejecting);
+        }
+        it.denying = change(it.denying);
+        let key = it.lane.key;
+        let of_session = |flow: &&Flow| flow.is_of_sessions() && flow.lane.key == key;
+        let each = 1.0 / f64::from(self.plan.traffic.sessions.max(1));
+        let hazards = self.flows.iter().filter(of_session).map(|flow| {
+            let per_second = self.plan.streams[flow.lane.stream].per_second * each;
+            let part = |count: u32| f64::from(count) / f64::from(flow.instances.max(1));
+            let denied = if flow.ruling == Ruling::MustPass { part(flow.denying) } else { 0.0 };
+            (per_second * part(flow.rejecting), per_second * three_in_a_row(denied))
+        });
+        let hazard = hazards.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        self.clients.set_hazard(key, self.now, hazard);
+    }
+
+    fn count(&mut self, instance: u32, flow: usize, stretch: &Stretch) {
+        let rng = &mut self.instances[instance as usize].rng;
+        self.counts.add(&mut self.fold, (instance, &mut self.flows[flow]), stretch, rng);
+    }
+
+    /// A request that an instance waited for has come, unless it does not wait any more.
+    fn called(&mut self, flow: usize, (instance, wait): flow::Call) {
+        let cell = self.cell(instance, flow);
+        if self.cells[cell].mode == Mode::Played(wait) {
+            self.cells[cell].mode = Mode::Away;
+            self.send(flow, instance);
+            self.look_again(instance);
+        }
+    }
+
+    /// Plays a request.
+    fn send(&mut self, flow: usize, instance: u32) {
+        let ticket = self.started;
+        self.started += 1;
+        let it = &self.flows[flow];
+        let Some(token) = it.token(&self.service.world, ticket) else { return };
+        let holder = if it.is_of_sessions() { self.clients.any_holder(it.lane.key) } else { None };
+        let arrival = Arrival {
+            at: self.now,
+            stream: it.lane.stream,
+            session: holder.map(|(session, _)| session),
+            replica: instance / self.plan.workers,
+            connection: 0,
+        };
+        let leader = Leader {
+            instance,
+            flow,
+            arrival,
+            token: token.facts,
+            token_number: holder.map_or(0, |(_, number)| number),
+            followers: 0.0,
+            from: self.now,
+            until: self.now,
+            survival: self.clients.survival(it.lane.key),
+            given_up: false,
+        };
+        self.leaders.insert(ticket, leader);
+        let cell = self.cell(instance, flow);
+        self.service.enter(ticket, token, instance, self.now);
+        self.cells[cell].leader = Some(ticket);
+        self.settle();
+    }
+
+    /// Notes what has ended, and looks again at the instances at which something happened.
+    fn settle(&mut self) {
+        for (ticket, outcome) in self.service.ended() {
+            self.ended(ticket, outcome);
+        }
+        for instance in self.service.touched() {
+            self.look_again(instance);
+        }
+    }
+
+    fn ended(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Some(leader) = self.leaders.get_mut(&ticket) else { return };
+        if !leader.given_up {
+            leader.given_up = outcome == Outcome::TimedOut;
+            self.fold.take(&Observation {
+                arrival: leader.arrival,
+                instance: leader.instance,
+                token: leader.token,
+                sent: None,
+                ended: self.now,
+                outcome,
+            });
+            if let (Some(session), Outcome::Rejected(_)) = (leader.arrival.session, outcome) {
+                self.clients.reject(session, leader.token_number, self.now);
+            }
+            if outcome == Outcome::TimedOut {
+                return;
+            }
+        }
+        let (instance, flow) = (leader.instance, leader.flow);
+        let cell = self.cell(instance, flow);
+        if self.cells[cell].leader == Some(ticket) {
+            if matches!(self.cells[cell].mode, Mode::Follows(_)) {
+                self.pause(instance, flow);
+            }
+            self.cells[cell].leader = None;
+        }
+        if let Some(leader) = self.leaders.remove(&ticket) {
+            self.follow(&leader, outcome);
+        }
+        if !self.leaders.values().any(|leader| leader.instance == instance) {
+            self.instances[instance as usize].crowd = None;
+        }
+    }
+
+    /// Those who waited with a request meet what it has met, unless they have lost patience.
+    fn follow(&mut self, leader: &Leader, outcome: Outcome) {
+        let own = &mut self.instances[leader.instance as usize];
+        let count = own.crowd.map_or(0, |crowd| crowd.count(leader.followers, &mut own.rng));
+        let rng = &mut own.rng;
+        let groups = count.min(GROUPS);
+        let length = leader.until.since(leader.from).scale(1.0 / groups.max(1) as f64);
+        // Rounded at random, or the first groups would be the smallest.
+        let luck: f64 = rng.random();
+        let by = |group: u64| ((count as f64 * group as f64 / groups as f64) + luck) as u64;
+        for group in 0..groups {
+            let from = leader.from + Span::from_nanos(length.as_nanos().saturating_mul(group));
+            let at = from + length.scale(rng.random());
+            let count = by(group + 1) - by(group);
+            let patience = at + self.plan.traffic.timeout;
+            let (outcome, ended) =
+                if patience <= self.now { (Outcome::TimedOut, patience) } else { (outcome, self.now) };
+            let waited = std::time::Duration::from_nanos(ended.since(at).as_nanos());
+            let waited = outcome.status().map(|_| waited);
+            let batch = Batch {
+                lane: self.flows[leader.flow].lane,
+                ruling: self.fold.rule(&leader.token, at, ended),
+                outcome,
+                count,
+                first: at,
+                last: at,
+                wall: WallTimes { lateness: None, latency: waited, service: waited },
+            };
+            self.fold.count(&batch);
+            self.fold.count_at(leader.instance, &batch, ended);
+            if self.flows[leader.flow].is_of_sessions() && matches!(outcome, Outcome::Rejected(_)) {
+                let waited = ended.since(at).as_secs_f64() / ended.since(leader.from).as_secs_f64();
+                self.clients.rejected(leader.token.key, count, (leader.survival, waited), self.now);
+            }
+        }
+    }
+}
+
+impl Crowd {
+    fn new(room: usize, rng: &mut ChaCha8Rng) -> Self {
+        let limit = Gamma::new(room as f64, 1.0).map_or(0.0, |gamma| gamma.sample(rng));
+        Self { room, limit, is_full: false }
+    }
+
+    /// How many came, of so many expected. When it is full, their sum is known.
+    fn count(self, expected: f64, rng: &mut ChaCha8Rng) -> u64 {
+        let room = self.room as u64;
+        if !self.is_full {
+            let fits = |count: &u64| *count < room;
+            let mut draws = std::iter::repeat_with(|| poisson(expected, rng)).take(TRIES);
+            return draws.find(fits).unwrap_or(room.saturating_sub(1));
+        }
+        let share = self.room as f64 * expected / self.limit;
+        (share + rng.random::<f64>()) as u64
+    }
+}
+
+/// When something changes that the plan says: keys, faults, streams, and what is measured apart.
+fn turns(plan: &Plan, start: Time) -> BTreeSet<Time> {
+    let keys = plan.timeline.events().iter().map(|timed| timed.at);
+    let streams = plan
+        .streams
+        .iter()
+        .flat_map(|stream| [stream.from, stream.until].into_iter().chain(stream.burst.map(|(at, _)| at)));
+    let disturbances = plan.disturbances.iter().flat_map(|it| [it.from, it.curable_from]);
+    let all = keys.chain(streams).chain(disturbances).chain([Time::ZERO]);
+    all.filter(|at| start < *at && *at < plan.end()).chain([start, plan.end()]).collect()
+}
+
+/// How often a run of three denials ends, a request, when each is denied with this probability.
+fn three_in_a_row(denied: f64) -> f64 {
+    if denied >= 1.0 { 1.0 / 3.0 } else { denied.powi(3) * (1.0 - denied) / (1.0 - denied.powi(3)) }
+}

@@ -1,0 +1,217 @@
+//! Requests that met the same at an instance for a while, and when they fell for the fleet as a whole.
+//!
+//! How many an instance got in a stretch is drawn when the stretch has ended. When these fell is drawn at the end of the
+//! run for all stretches of one kind together, given their sum: so the counts of instances and of windows agree.
+
+use std::collections::BTreeMap;
+
+use keyquake_core::Time;
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Binomial, Distribution, Poisson};
+
+use super::flow::Flow;
+use crate::observe::{Batch, Fold, Lane, Outcome, WallTimes};
+use crate::oracle::Ruling;
+
+/// What all requests of one flow at one instance met for a while.
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    pub(super) outcome: Outcome,
+    pub(super) from: Time,
+    pub(super) until: Time,
+    /// How many requests are expected in it, gaps excluded.
+    pub(super) expected: f64,
+    /// What an instance had got of the flow at `from` and at `until`.
+    pub(super) mass: (f64, f64),
+    /// When requests met something else meanwhile.
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// A part of a stretch, and what an instance had got of the flow at its ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    pub(super) from: Time,
+    pub(super) until: Time,
+    pub(super) mass: (f64, f64),
+}
+
+/// Stretches of one kind: what they met, by lane, between two disturbances.
+type Kind = (usize, Lane, Outcome, Ruling);
+
+/// All stretches that have ended.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    profiles: BTreeMap<Kind, Profile>,
+}
+
+/// How stretches of one kind lie in time. Intensities of whole steps and of parts of steps are kept apart.
+#[derive(Debug)]
+struct Profile {
+    count: u64,
+    from: Time,
+    until: Time,
+    /// The first step that it knows.
+    base: usize,
+    /// What is expected in parts of a step.
+    parts: Vec<f64>,
+    /// By how much more of the flow's requests fall under it from a step on than in the step before.
+    changes: Vec<f64>,
+}
+
+/// How many of a Poisson process happen, of so many expected.
+pub(super) fn poisson(expected: f64, rng: &mut ChaCha8Rng) -> u64 {
+    Poisson::new(expected).map_or(0, |poisson| poisson.sample(rng) as u64)
+}
+
+/// The first and the last of so many moments that are uniform in `0..1`.
+pub(super) fn extremes(count: u64, rng: &mut ChaCha8Rng) -> (f64, f64) {
+    let last = libm::pow(rng.random::<f64>(), 1.0 / count as f64);
+    if count == 1 {
+        return (last, last);
+    }
+    let first = last * (1.0 - libm::pow(rng.random::<f64>(), 1.0 / (count - 1) as f64));
+    (first, last)
+}
+
+/// Requests that are answered at once.
+pub(super) fn at_once(outcome: Outcome) -> WallTimes {
+    let none = outcome.status().map(|_| std::time::Duration::ZERO);
+    WallTimes { lateness: None, latency: none, service: none }
+}
+
+impl Counts {
+    /// Counts a stretch that has ended as its instance's, and keeps it for the fleet's.
+    pub(super) fn add(
+        &mut self,
+        fold: &mut Fold,
+        (instance, flow): (u32, &mut Flow),
+        stretch: &Stretch,
+        rng: &mut ChaCha8Rng,
+    ) {
+        let count = poisson(stretch.expected, rng);
+        if count == 0 {
+            return;
+        }
+        let Stretch { outcome, from, until, mass, .. } = *stretch;
+        flow.tick(until);
+        let (first, last) = extremes(count, rng);
+        let moment = |part| flow.moment(mass.0 + (mass.1 - mass.0) * part, (from, until), mass.1);
+        let batch = Batch {
+            lane: flow.lane,
+            ruling: flow.ruling,
+            outcome,
+            count,
+            first: moment(first),
+            last: moment(last),
+            wall: at_once(outcome),
+        };
+        fold.count_at(instance, &batch, batch.last);
+        let kind = (fold.segment_number(from), flow.lane, outcome, flow.ruling);
+        let profile = self.profiles.entry(kind).or_insert_with(|| Profile::new(flow, from, until));
+        profile.add(flow, stretch, count);
+    }
+
+    /// Draws when the requests of all stretches fell, and counts them as the fleet's.
+    pub(super) fn finish(self, fold: &mut Fold, flows: &[Flow], rng: &mut ChaCha8Rng) {
+        for ((_, lane, outcome, ruling), profile) in self.profiles {
+            let Some(flow) = flows.iter().find(|flow| flow.lane == lane) else { continue };
+            for (step, count) in profile.drawn(flow, rng) {
+                let from = flow.tick_at(step).max(profile.from);
+                let until = flow.tick_at(step + 1).min(profile.until);
+                let (first, last) = extremes(count, rng);
+                let moment = |part| from + until.since(from).scale(part);
+                let wall = at_once(outcome);
+                let (first, last) = (moment(first), moment(last));
+                fold.count(&Batch { lane, ruling, outcome, count, first, last, wall });
+            }
+        }
+    }
+}
+
+impl Profile {
+    fn new(flow: &Flow, from: Time, until: Time) -> Self {
+        let base = flow.tick_before(from);
+        Self { count: 0, from, until, base, parts: Vec::new(), changes: Vec::new() }
+    }
+
+    /// Adds a stretch that got so many requests.
+    fn add(&mut self, flow: &Flow, stretch: &Stretch, count: u64) {
+        self.count += count;
+        (self.from, self.until) = (self.from.min(stretch.from), self.until.max(stretch.until));
+        let (first, last) = (flow.tick_before(stretch.from), flow.tick_before(stretch.until));
+        self.reach(first, last);
+        if stretch.expected <= 0.0 {
+            self.parts[first - self.base] += count as f64;
+            return;
+        }
+        // So that all of it together comes to `count`.
+        let weight = count as f64 / stretch.expected;
+        let Stretch { from, until, mass, .. } = *stretch;
+        self.lay(flow, Gap { from, until, mass }, weight);
+        for gap in &stretch.gaps {
+            self.lay(flow, *gap, -weight);
+        }
+    }
+
+    /// Adds what falls between two moments, by a weight.
+    fn lay(&mut self, flow: &Flow, part: Gap, weight: f64) {
+        let (first, last) = (flow.tick_before(part.from), flow.tick_before(part.until));
+        let (from, until) = part.mass;
+        if first == last {
+            self.parts[first - self.base] += weight * (until - from);
+            return;
+        }
+        self.parts[first - self.base] += weight * (flow.ticked(first + 1) - from);
+        self.parts[last - self.base] += weight * (until - flow.ticked(last));
+        self.changes[first + 1 - self.base] += weight;
+        self.changes[last - self.base] -= weight;
+    }
+
+    /// Makes room for steps.
+    fn reach(&mut self, first: usize, last: usize) {
+        if first < self.base {
+            let more = self.base - first;
+            self.parts.splice(..0, std::iter::repeat_n(0.0, more));
+            self.changes.splice(..0, std::iter::repeat_n(0.0, more));
+            self.base = first;
+        }
+        let length = (last - self.base + 1).max(self.parts.len());
+        self.parts.resize(length, 0.0);
+        self.changes.resize(length, 0.0);
+    }
+
+    /// How many requests fell into each step that got any.
+    fn drawn(&self, flow: &Flow, rng: &mut ChaCha8Rng) -> Vec<(usize, u64)> {
+        let mut weight = 0.0;
+        let expected: Vec<f64> = (self.base..)
+            .zip(self.parts.iter().zip(&self.changes))
+            .map(|(step, (part, change))| {
+                weight += change;
+                (part + weight * (flow.ticked(step + 1) - flow.ticked(step))).max(0.0)
+            })
+            .collect();
+        let mut expected_left: f64 = expected.iter().sum();
+        let mut left = self.count;
+        let mut drawn = Vec::new();
+        for (step, expected) in (self.base..).zip(expected) {
+            if left == 0 {
+                break;
+            }
+            let share = (expected / expected_left).clamp(0.0, 1.0);
+            let count = Binomial::new(left, share).map_or(0, |binomial| binomial.sample(rng));
+            expected_left -= expected;
+            left -= count;
+            if count > 0 {
+                drawn.push((step, count));
+            }
+        }
+        // What rounding has left over fell where the last fell.
+        match drawn.last_mut() {
+            Some((_, count)) => *count += left,
+            None => drawn.push((self.base, left)),
+        }
+        drawn.retain(|(_, count)| *count > 0);
+        drawn
+    }
+}

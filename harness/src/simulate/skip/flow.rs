@@ -1,0 +1,173 @@
+//! Requests that are all alike: those of one stream whose tokens one key signs.
+
+use keyquake_core::{Rejection, Span, Time};
+use keyquake_idp::{Forgery, KeyId};
+
+use super::intensity::Intensity;
+use crate::observe::Lane;
+use crate::oracle::Ruling;
+use crate::plan::{Plan, Stream};
+use crate::scenario::TokenSource;
+use crate::simulate::token::Token;
+use crate::simulate::world::World;
+use crate::tokens;
+
+/// The number that the probe among strays has, which is sent nowhere.
+const PROBE: u64 = u64::MAX;
+
+/// Names the wait of an instance for a request: which instance, and which of its waits.
+pub(super) type Call = (u32, u64);
+
+pub(super) struct Flow {
+    pub(super) lane: Lane,
+    pub(super) source: TokenSource,
+    /// What each of its instances gets, as expected.
+    pub(super) requests: Intensity<Call>,
+    /// Requests per second that an instance gets while all of the stream's tokens are of this key.
+    full: f64,
+    /// The part of them that is.
+    share: f64,
+    /// Whether the stream sends at present.
+    sends: bool,
+    /// Whether an instance gets them.
+    places: Vec<bool>,
+    /// How many do.
+    pub(super) instances: u32,
+    /// What an instance had got at each tick, as far as time has come.
+    ticks: Vec<f64>,
+    start: Time,
+    step: Span,
+    /// A token as they carry it now; `None` of a key that never was.
+    pub(super) token: Option<Token>,
+    /// What the checks after the signature say of it.
+    pub(super) claims: Result<(), Rejection>,
+    pub(super) ruling: Ruling,
+    /// At how many instances they are rejected at once, and denied.
+    pub(super) rejecting: u32,
+    pub(super) denying: u32,
+}
+
+impl Flow {
+    /// All flows of a plan. Ticks come at each `step` from `start` on.
+    pub(super) fn all(plan: &Plan, start: Time, step: Span) -> Vec<Self> {
+        let keys: Vec<KeyId> = plan.timeline.keys().map(|(key, _)| key).collect();
+        let of_stream = |(number, stream): (usize, &Stream)| {
+            let keys: Vec<KeyId> = match stream.token {
+                TokenSource::Key(key) => vec![key],
+                _ => keys.clone(),
+            };
+            let flow = |key| Self::new(plan, Lane { stream: number, key }, start, step);
+            keys.into_iter().map(flow).collect::<Vec<_>>()
+        };
+        plan.streams.iter().enumerate().flat_map(of_stream).collect()
+    }
+
+    fn new(plan: &Plan, lane: Lane, start: Time, step: Span) -> Self {
+        let stream = &plan.streams[lane.stream];
+        let places: Vec<bool> = (0..plan.instances())
+            .map(|instance| stream.replicas.contains(&(instance / plan.workers)))
+            .collect();
+        let instances = u32::try_from(places.iter().filter(|there| **there).count()).unwrap_or(u32::MAX);
+        Self {
+            lane,
+            source: stream.token,
+            requests: Intensity::new(start),
+            full: stream.per_second / f64::from(instances.max(1)),
+            share: 0.0,
+            sends: false,
+            places,
+            instances,
+            ticks: vec![0.0],
+            start,
+            step,
+            token: None,
+            claims: Ok(()),
+            ruling: Ruling::MustPass,
+            rejecting: 0,
+            denying: 0,
+        }
+    }
+
+    pub(super) fn is_of_sessions(&self) -> bool {
+        self.source == TokenSource::Session
+    }
+
+    /// Whether an instance gets requests of it at present.
+    pub(super) fn reaches(&self, instance: u32) -> bool {
+        self.is_live() && self.places[instance as usize]
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.requests.per_second() > 0.0
+    }
+
+    /// From now on the stream sends, or does not.
+    pub(super) fn set_sending(&mut self, now: Time, sends: bool) {
+        self.sends = sends;
+        self.set_share(now, self.share);
+    }
+
+    /// From now on this part of the stream's requests carries this key.
+    pub(super) fn set_share(&mut self, now: Time, share: f64) {
+        self.tick(now);
+        self.share = share;
+        self.requests.set(now, if self.sends { self.full * share } else { 0.0 });
+    }
+
+    /// Has its token made anew.
+    pub(super) fn issue(&mut self, plan: &Plan, world: &World, now: Time) {
+        let stream = &plan.streams[self.lane.stream];
+        let facts = tokens::facts(plan, stream, self.lane.key, world.pace().unix(now));
+        self.token = Token::new(facts, world, PROBE);
+        if let Some(token) = &self.token {
+            self.claims = token.check(world.pace().unix(now), plan.policy.leeway);
+        }
+    }
+
+    /// A token for a request of its own: strays have names of their own.
+    pub(super) fn token(&self, world: &World, number: u64) -> Option<Token> {
+        match self.source {
+            TokenSource::Forged(Forgery::UnknownKid) => Token::new(self.token.as_ref()?.facts, world, number),
+            _ => self.token.clone(),
+        }
+    }
+
+    /// Notes what an instance has got at all ticks up to `now`.
+    pub(super) fn tick(&mut self, now: Time) {
+        loop {
+            let at = self.tick_at(self.ticks.len());
+            if at > now {
+                return;
+            }
+            self.ticks.push(self.requests.mass(at));
+        }
+    }
+
+    pub(super) fn tick_at(&self, number: usize) -> Time {
+        self.start + Span::from_nanos(self.step.as_nanos().saturating_mul(number as u64))
+    }
+
+    /// The number of the last tick by a moment.
+    pub(super) fn tick_before(&self, at: Time) -> usize {
+        usize::try_from(at.since(self.start).as_nanos() / self.step.as_nanos().max(1)).unwrap_or(usize::MAX)
+    }
+
+    /// What an instance had got at a tick that lies behind.
+    pub(super) fn ticked(&self, number: usize) -> f64 {
+        self.ticks[number.min(self.ticks.len() - 1)]
+    }
+
+    /// When an instance had got so much, between two moments; at the second it had got `end`. Within a step what came is
+    /// taken as even.
+    pub(super) fn moment(&self, mass: f64, (from, until): (Time, Time), end: f64) -> Time {
+        let next = self.ticks.partition_point(|ticked| *ticked <= mass);
+        let before = next.saturating_sub(1);
+        let (after, length) = match self.ticks.get(next) {
+            Some(after) => (*after, self.step),
+            None => (end, until.since(self.tick_at(before))),
+        };
+        let part = (mass - self.ticks[before]) / (after - self.ticks[before]);
+        let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
+        (self.tick_at(before) + length.scale(part)).clamp(from, until)
+    }
+}

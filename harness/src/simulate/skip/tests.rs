@@ -1,0 +1,204 @@
+//! What is skipped must not show: request by request or not, runs are draws from the same distributions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyquake_reports::record::{Cell, RecoveryState};
+use rand::RngExt;
+
+use super::super::each;
+use super::{obstacle, run};
+use crate::measure::Run;
+use crate::plan::Plan;
+use crate::plan::testing::simulated;
+use crate::seed;
+
+/// How many scenarios are drawn, and how often each is simulated.
+const SCENARIOS: u64 = 24;
+const SEEDS: u64 = 24;
+/// How many standard errors are no chance any more: there are some 1,500 comparisons, of numbers that are not all normal.
+const FAR: f64 = 5.5;
+/// How exactly a mean can be told, in requests or in seconds: one of a few runs may be certain by chance.
+const RESOLUTION: f64 = 0.1;
+
+/// What runs are compared by.
+type Sample = BTreeMap<String, f64>;
+
+fn sample(run: &Run<'_>) -> Sample {
+    let cell: Cell = run.record().cells.remove(0);
+    let mut sample = Sample::new();
+    let mut put = |name: String, value: f64| {
+        sample.insert(name, value);
+    };
+    let windows = &cell.windows;
+    for (number, (rejects, failures)) in windows.false_rejects.iter().zip(&windows.failures).enumerate() {
+        put(format!("denied in window {number:03}"), (rejects + failures) as f64);
+        put(format!("requests in window {number:03}"), windows.requests[number] as f64);
+    }
+    let all = &cell.metrics.all;
+    put("requests".into(), all.requests as f64);
+    put("denied".into(), all.denied as f64);
+    for (status, count) in &all.statuses {
+        put(format!("status {status}"), *count as f64);
+    }
+    for (name, count) in &all.outcomes {
+        put(format!("outcome {name}"), *count as f64);
+    }
+    put("jwks requests".into(), cell.metrics.jwks.jwks_requests as f64);
+    put("jwks peak".into(), cell.metrics.jwks.jwks_peak_per_second as f64);
+    put("forced renewals".into(), cell.metrics.login_storm.requests as f64);
+    put("orphaned rejects".into(), cell.metrics.orphaned.orphaned_rejects as f64);
+    for (kind, count) in &cell.metrics.false_accepts {
+        put(format!("false accepts: {kind}"), *count as f64);
+    }
+    for (number, episode) in cell.episodes.iter().enumerate() {
+        let recovery = &episode.metrics.cohort.time_to_recover;
+        put(format!("recovered {number}"), f64::from(recovery.state == RecoveryState::Recovered));
+        put(format!("recovery {number}"), recovery.seconds.unwrap_or(-1.0));
+        put(format!("cohort denied {number}"), episode.metrics.cohort.traffic.denied as f64);
+        for exposure in &episode.metrics.revocation_exposure {
+            put(format!("exposure {number} {}", exposure.stream), exposure.lasted.seconds);
+        }
+        for (cause, count) in &episode.metrics.causes {
+            put(format!("cause {number} {cause}"), *count as f64);
+        }
+        if let Some(spread) = episode.metrics.by_instance {
+            put(format!("recovered instances {number}"), spread.recovered as f64);
+            put(format!("worst instance {number}"), spread.max_s.unwrap_or(-1.0));
+        }
+    }
+    sample
+}
+
+fn samples(lines: &str, play: impl Fn(&Plan) -> anyhow::Result<Run<'_>>) -> Vec<Sample> {
+    let drawn = |seed| {
+        let plan = simulated(&format!("seed = {seed}\n{lines}"));
+        sample(&play(&plan).unwrap())
+    };
+    (0..SEEDS).map(drawn).collect()
+}
+
+/// Mean and variance of the mean.
+fn mean(samples: &[Sample], name: &str) -> (f64, f64) {
+    let values: Vec<f64> = samples.iter().map(|sample| sample.get(name).copied().unwrap_or(0.0)).collect();
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    (mean, variance / count)
+}
+
+/// How many standard errors lie between the means of two sets of runs, by what is measured.
+fn distances(one: &[Sample], other: &[Sample]) -> BTreeMap<String, f64> {
+    let names: BTreeSet<&String> = one.iter().chain(other).flat_map(BTreeMap::keys).collect();
+    let distance = |name: &String| {
+        let ((a, of_a), (b, of_b)) = (mean(one, name), mean(other, name));
+        (a - b) / (of_a + of_b + RESOLUTION * RESOLUTION).sqrt()
+    };
+    names.into_iter().map(|name| (name.clone(), distance(name))).collect()
+}
+
+/// What is measured and lies farther apart than chance puts it.
+fn differences(lines: &str, other_lines: &str) -> BTreeMap<String, f64> {
+    let one = samples(lines, |plan| each::run(plan, ""));
+    let other = samples(other_lines, |plan| run(plan, ""));
+    let mut distances = distances(&one, &other);
+    distances.retain(|_, distance| distance.abs() > FAR);
+    distances
+}
+
+/// A scenario at random: anything that a policy, a rotation, a fault and clients can be, in half a minute.
+fn scenario(number: u64) -> String {
+    let mut rng = seed::generator(1, "scenarios", number);
+    let mut any = |of: &[&str]| of[rng.random_range(0..of.len())].to_owned();
+    let rotation = any(&[
+        "style = \"no-overlap\"",
+        "style = \"just-in-time\"",
+        "style = \"rekey\"",
+        "style = \"revoke\"",
+        "style = \"late\"\nlead = \"-3s\"",
+        "lead = \"4s\"\nretention = \"5s\"",
+    ]);
+    let fault = any(&[
+        "",
+        "jwks = { status = 503 }",
+        "jwks = { hang = true }",
+        "jwks = { reset = true }",
+        "jwks = { delay = \"400ms\" }",
+        "jwks = { status = 500 }\nprobability = \"50%\"",
+        "jwks = { body = \"empty_set\" }",
+    ]);
+    let fault =
+        if fault.is_empty() { fault } else { format!("[[fault]]\nfrom = \"8s\"\nfor = \"9s\"\n{fault}\n") };
+    let policy = [
+        any(&[
+            "ttl = \"6s\"",
+            "ttl = \"20s\"",
+            "ttl = \"9s\", refresh_ahead = \"3s\"",
+            "ttl = \"8s\", ttl_jitter = 0.5",
+        ]),
+        any(&["on_unknown_kid = \"refetch\"", "on_unknown_kid = \"refetch\"", "on_unknown_kid = \"reject\""]),
+        any(&["on_bad_signature = \"reject\"", "on_bad_signature = \"refetch\""]),
+        any(&[
+            "limiter = \"none\"",
+            "limiter = \"window\", limiter_burst = 2, limiter_interval = \"7s\"",
+            "limiter = \"cooldown\", limiter_interval = \"4s\"",
+            "limiter = \"cooldown\", limiter_interval = \"4s\", limiter_anchor = \"attempt\"",
+            "limiter = \"cooldown\", limiter_interval = \"4s\", limiter_anchor = \"miss\", limiter_scope = \"all\"",
+        ]),
+        any(&["on_fetch_error = \"fail\"", "on_fetch_error = \"stale\", stale_for = \"3s\""]),
+        any(&["failure_backoff = \"0s\"", "failure_backoff = \"800ms\""]),
+        any(&["coalescing = \"set\"", "coalescing = \"set\"", "coalescing = \"kid\""]),
+        any(&["fetch_timeout = \"5s\"", "fetch_timeout = \"900ms\""]),
+        any(&["max_waiters = 1024", "max_waiters = 12"]),
+        any(&["http_limited = 401", "http_limited = 503"]),
+    ];
+    let fleet =
+        any(&["replicas = 2", "replicas = 2\ncache = \"cold\"", "workers = 2\ncache = { age = \"0s\" }"]);
+    let runbook = any(&["", "", "[[runbook]]\nwhen = \"22s\"\ndo = { restart = { rolling = \"2s\" } }\n"]);
+    let clients = any(&[
+        "",
+        "sessions = 20\n",
+        "on_reject = \"keep\"\n",
+        "on_reject = \"relogin\"\ntimeout = \"500ms\"\n",
+    ]);
+    let stream = any(&[
+        "",
+        "[[traffic.stream]]\nname = \"logins\"\ntoken = \"login\"\nrate = \"5/s\"\n",
+        "[[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"6/s\"\nfrom = \"5s\"\nuntil = \"20s\"\n",
+        "[[traffic.stream]]\nname = \"thief\"\ntoken = \"key:key-1\"\nrate = \"3/s\"\n",
+        "[[traffic.stream]]\nname = \"burst\"\ntoken = \"bad_signature\"\nburst = { at = \"13s\", count = 30 }\n",
+    ]);
+    format!(
+        "duration = \"30s\"\n[idp]\ntoken_lifetime = \"40s\"\n[[rotation]]\nat = \"10s\"\n{rotation}\n{fault}{runbook}[fleet]\n\
+         {fleet}\npolicy = {{ {} }}\n[simulate]\nfetch_time = \"20ms\"\n[traffic]\nrate = \"30/s\"\n{clients}{stream}",
+        policy.join(", ")
+    )
+}
+
+#[test]
+fn runs_agree_in_distribution_with_those_played_request_by_request() {
+    for number in 0..SCENARIOS {
+        let lines = scenario(number);
+        assert_eq!(obstacle(&simulated(&lines)), None);
+        let differences = differences(&lines, &lines);
+        assert!(differences.is_empty(), "scenario {number}:\n{lines}\n{differences:#?}");
+    }
+}
+
+/// The test above can fail: what differs a little is told apart.
+#[test]
+fn runs_of_plans_that_differ_a_little_do_not_agree() {
+    let lines = "duration = \"30s\"\n[idp]\ntoken_lifetime = \"20s\"\n[[rotation]]\nat = \"10s\"\nstyle = \"no-overlap\"\n[fleet]\nreplicas = 3\n\
+                 cache = { age = \"0s\" }\npolicy = { ttl = \"9s\", limiter = \"cooldown\", limiter_interval = \"5s\" }\n\
+                 [traffic]\nrate = \"60/s\"\nbackground = { expired = \"1%\", forged = \"0%\" }\n";
+    let changed = [
+        ("interval = \"5s\"", "interval = \"6s\"", "denied"),
+        ("ttl = \"9s\"", "ttl = \"8s\"", "jwks requests"),
+        ("60/s", "57/s", "requests"),
+        ("at = \"10s\"", "at = \"11s\"", "cohort denied 0"),
+        ("1%", "2%", "status 401"),
+    ];
+    for (from, to, seen_in) in changed {
+        let differences = differences(lines, &lines.replace(from, to));
+        assert!(differences.contains_key(seen_in), "{to}: {differences:#?}");
+    }
+}
