@@ -20,3 +20,8 @@ mod tokens;
 
 pub use crate::cli::main;
 pub use crate::live::load;
+
+/// The simulator, for its benchmark.
+pub mod simulator {
+    pub use crate::simulate::{By, Timed, timed};
+}

@@ -1,6 +1,7 @@
 //! The plan: a scenario whose parts were checked against each other. Only a plan is run.
 
 mod check;
+mod coupled;
 mod faults;
 mod streams;
 
@@ -47,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) runbook: Runbook,
     pub(crate) limits: Limits,
     pub(crate) gates: Vec<Gate>,
+    /// Why a simulation must play each request, if it must.
+    pub(crate) coupled: Option<&'static str>,
     _checked: Checked,
 }
 

@@ -10,6 +10,7 @@ mod predict;
 mod replay;
 mod service;
 mod skip;
+mod timed;
 mod token;
 mod world;
 
@@ -27,6 +28,7 @@ use crate::plan::Plan;
 
 pub(crate) use self::predict::{Prediction, predict};
 pub(crate) use self::replay::{Agreement, Difference, replay};
+pub use self::timed::{By, Timed, timed};
 
 /// The date at which event time starts: any will do, as long as it is always the same.
 const EPOCH: UnixTime = UnixTime(1_800_000_000);
@@ -37,10 +39,7 @@ const EPOCH: UnixTime = UnixTime(1_800_000_000);
 ///
 /// The system has no randomness for keys.
 pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
-    match skip::obstacle(plan) {
-        None => skip::run(plan, command),
-        Some(_) => each::run(plan, command),
-    }
+    if plan.coupled.is_none() { skip::run(plan, command) } else { each::run(plan, command) }
 }
 
 /// A run whose requests have all ended.

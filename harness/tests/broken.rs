@@ -98,7 +98,7 @@ const FLAGS: &[&[&str]] = &[
     &["simulate"],
     &["simulate", "nowhere.toml"],
     &["simulate", SOUND, "--set", "duration=367d"],
-    &["simulate", SOUND, "--set", "traffic.rate=100000000/s"],
+    &["simulate", SOUND, "--set", "traffic.rate=100000000/s", "--set", "traffic.balance=sticky"],
     &["simulate", SOUND, "--out", SOUND],
     &["simulate", SOUND, "--replay"],
     &["simulate", SOUND, "--replay", "nowhere.json"],

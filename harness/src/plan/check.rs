@@ -8,6 +8,7 @@ use keyquake_reports::record::{Comparison, Engine, Gate, Metric, Unit};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
+use super::coupled;
 use super::faults::{self, fault_title};
 use super::{Checked, Disturbance, Plan, Runbook, streams};
 use crate::scenario::units::SignedSpan;
@@ -56,7 +57,7 @@ impl Plan {
         let (caches, warnings) = (check.caches()?, check.warnings());
         let start = Time::ZERO - scenario.warmup;
         let floods = streams.iter().flat_map(|stream| streams::floods(stream, start));
-        Ok(Self {
+        let mut plan = Self {
             question: source.question(),
             hash: check.hash(),
             parameters: check.parameters(),
@@ -82,8 +83,14 @@ impl Plan {
             traffic: scenario.traffic,
             limits: scenario.limits,
             name: scenario.name,
+            coupled: None,
             _checked: Checked,
-        })
+        };
+        plan.coupled = coupled::reason(&plan);
+        if engine == Engine::Simulated {
+            playable(source, &mut plan)?;
+        }
+        Ok(plan)
     }
 }
 
@@ -137,12 +144,15 @@ impl Check<'_> {
                 (*speed != 1.0).then(|| format!("`speed = {speed}` multiplies the rate of {}", traffic.rate));
             return Err(self.source.complain("traffic.rate", message, hint));
         }
-        self.playable()?;
+        let most_replicas = match self.engine {
+            Engine::Live => 1_000,
+            Engine::Simulated => 100_000,
+        };
         let counts = [
             ("traffic.sessions", traffic.sessions, 1_000_000),
             ("traffic.connections", traffic.connections, 1_024),
             ("traffic.max_in_flight", traffic.max_in_flight, 16_384),
-            ("fleet.replicas", self.scenario.fleet.replicas, 1_000),
+            ("fleet.replicas", self.scenario.fleet.replicas, most_replicas),
             ("fleet.workers", self.scenario.fleet.workers, 64),
         ];
         for (path, count, most) in counts {
@@ -161,21 +171,6 @@ impl Check<'_> {
         )?;
         let background = traffic.background.expired.fraction() + traffic.background.forged.fraction();
         self.require(background <= 1.0, "traffic.background", "the shares add up to more than 100%")
-    }
-
-    /// A simulation that would take hours is a mistake.
-    fn playable(&self) -> Result<(), String> {
-        let Scenario { traffic, duration, warmup, .. } = self.scenario;
-        let streams = traffic.stream.iter().filter_map(|stream| stream.rate);
-        let per_second: f64 = streams.chain([traffic.rate]).map(|rate| rate.per_second()).sum();
-        let requests = per_second * duration.saturating_add(*warmup).as_secs_f64();
-        if self.engine == Engine::Live || requests <= MAX_SIMULATED {
-            return Ok(());
-        }
-        let message = format!(
-            "{requests:.0} requests are more than a simulation plays one by one ({MAX_SIMULATED:.0})"
-        );
-        Err(self.source.complain("traffic.rate", message, None))
     }
 
     fn fleet(&self) -> Result<(), String> {
@@ -521,4 +516,19 @@ fn disturbances(
     let mut all: Vec<_> = rotations.chain(faults).chain(floods).collect();
     all.sort_by_key(|disturbance| disturbance.from);
     all
+}
+/// A simulation that would take hours is a mistake.
+fn playable(source: &Source, plan: &mut Plan) -> Result<(), String> {
+    let Some(reason) = plan.coupled else { return Ok(()) };
+    let per_second: f64 = plan.streams.iter().map(|stream| stream.per_second).sum();
+    let requests = per_second * plan.duration.saturating_add(plan.warmup).as_secs_f64();
+    if requests > MAX_SIMULATED {
+        let message = format!(
+            "{requests:.0} requests are more than a simulation plays one by one ({MAX_SIMULATED:.0})"
+        );
+        let hint = Some(format!("it must play each, because {reason}"));
+        return Err(source.complain("traffic.rate", message, hint));
+    }
+    plan.warnings.push(format!("each request was played, because {reason}"));
+    Ok(())
 }

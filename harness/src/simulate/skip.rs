@@ -14,7 +14,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyquake_core::{Span, Time};
-use keyquake_idp::{Endpoint, Pace};
+use keyquake_idp::Pace;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, Gamma};
@@ -32,7 +32,7 @@ use crate::measure::Run;
 use crate::observe::{Batch, Fold, Observation, Outcome, WallTimes};
 use crate::oracle::{Ruling, TokenFacts};
 use crate::plan::Plan;
-use crate::scenario::{Arrivals, Balance, TokenSource};
+use crate::scenario::TokenSource;
 use crate::seed;
 use crate::tokens;
 
@@ -46,40 +46,10 @@ const ROUNDING: Span = Span::from_nanos(10);
 const TRIES: usize = 100;
 /// The most gaps that a stretch has.
 const GAPS: usize = 64;
-/// In how many groups those that wait for one answer are counted.
-const GROUPS: u64 = 64;
+/// In how many groups those that wait for one answer are counted at least, and how many a step has at most.
+const GROUPS: u64 = 8;
 
-/// Why a plan must be played request by request.
-pub(super) fn obstacle(plan: &Plan) -> Option<&'static str> {
-    let sends = |source: fn(TokenSource) -> bool| plan.streams.iter().any(|stream| source(stream.token));
-    let faults = || plan.timeline.events().iter().filter_map(|timed| timed.event.fault());
-    let hit_tokens = || {
-        faults()
-            .filter_map(|fault| plan.timeline.fault(fault))
-            .any(|window| window.fault.endpoint == Endpoint::Token)
-    };
-    let start = Time::ZERO - plan.warmup;
-    let moments =
-        || plan.timeline.events().iter().map(|timed| timed.at).filter(|at| start < *at).chain([start]);
-    let renewed_after = plan.token_lifetime.scale(plan.traffic.renew_at.fraction());
-    if plan.streams.iter().any(|stream| stream.spacing == Arrivals::Even && stream.per_second > 0.0) {
-        Some("requests come at even intervals")
-    } else if plan.traffic.balance == Balance::Sticky {
-        Some("sessions keep to their replicas")
-    } else if hit_tokens() {
-        Some("the token endpoint has faults")
-    } else if moments().any(|at| plan.timeline.active_key(at).is_none()) {
-        Some("for a while no key signs")
-    } else if renewed_after.saturating_add(plan.fetch_time) >= plan.token_lifetime {
-        Some("tokens can expire before they are renewed")
-    } else if sends(|source| source == TokenSource::Session) && plan.traffic.sessions == 0 {
-        Some("there are no sessions")
-    } else {
-        None
-    }
-}
-
-/// Simulates a plan that has no obstacle.
+/// Simulates a plan whose requests may be counted together.
 ///
 /// # Errors
 ///
@@ -627,7 +597,8 @@ impl<'p> Simulation<'p> {
         let own = &mut self.instances[leader.instance as usize];
         let count = own.crowd.map_or(0, |crowd| crowd.count(leader.followers, &mut own.rng));
         let rng = &mut own.rng;
-        let groups = count.min(GROUPS);
+        let steps = leader.until.since(leader.from).as_secs_f64() / self.fold.track_step.as_secs_f64();
+        let groups = count.min(GROUPS * (1 + steps as u64));
         let length = leader.until.since(leader.from).scale(1.0 / groups.max(1) as f64);
         // Rounded at random, or the first groups would be the smallest.
         let luck: f64 = rng.random();

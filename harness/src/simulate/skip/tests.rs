@@ -6,7 +6,7 @@ use keyquake_reports::record::{Cell, RecoveryState};
 use rand::RngExt;
 
 use super::super::each;
-use super::{obstacle, run};
+use super::run;
 use crate::measure::Run;
 use crate::plan::Plan;
 use crate::plan::testing::simulated;
@@ -178,7 +178,7 @@ fn scenario(number: u64) -> String {
 fn runs_agree_in_distribution_with_those_played_request_by_request() {
     for number in 0..SCENARIOS {
         let lines = scenario(number);
-        assert_eq!(obstacle(&simulated(&lines)), None);
+        assert_eq!(simulated(&lines).coupled, None);
         let differences = differences(&lines, &lines);
         assert!(differences.is_empty(), "scenario {number}:\n{lines}\n{differences:#?}");
     }

@@ -1,0 +1,34 @@
+//! Plans whose requests depend on each other in ways that only playing each of them tells.
+
+use keyquake_core::Time;
+use keyquake_idp::Endpoint;
+
+use super::Plan;
+use crate::scenario::{Arrivals, Balance};
+
+/// Why a plan must be played request by request.
+pub(super) fn reason(plan: &Plan) -> Option<&'static str> {
+    let faults = || plan.timeline.events().iter().filter_map(|timed| timed.event.fault());
+    let hit_tokens = || {
+        faults()
+            .filter_map(|fault| plan.timeline.fault(fault))
+            .any(|window| window.fault.endpoint == Endpoint::Token)
+    };
+    let start = Time::ZERO - plan.warmup;
+    let moments =
+        || plan.timeline.events().iter().map(|timed| timed.at).filter(|at| start < *at).chain([start]);
+    let renewed_after = plan.token_lifetime.scale(plan.traffic.renew_at.fraction());
+    if plan.streams.iter().any(|stream| stream.spacing == Arrivals::Even && stream.per_second > 0.0) {
+        Some("requests come at even intervals")
+    } else if plan.traffic.balance == Balance::Sticky {
+        Some("sessions keep to their replicas")
+    } else if hit_tokens() {
+        Some("the token endpoint has faults")
+    } else if moments().any(|at| plan.timeline.active_key(at).is_none()) {
+        Some("for a while no key signs")
+    } else if renewed_after.saturating_add(plan.fetch_time) >= plan.token_lifetime {
+        Some("tokens can expire before they are renewed")
+    } else {
+        None
+    }
+}
