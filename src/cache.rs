@@ -181,8 +181,8 @@ enum Step<K> {
     Start(Cause),
 }
 
-/// One cache of one validator.
-#[derive(Debug)]
+/// One cache of one validator. A copy goes its own way: what it decides to fetch is its own.
+#[derive(Clone, Debug)]
 pub struct KeyCache<K, T> {
     policy: Policy,
     jitter_seed: u64,

@@ -1,73 +1,161 @@
-//! What simulating a day costs.
+//! What simulating a day costs: at any rate, beside playing each request, and as fleets grow.
+//!
+//! `cargo bench -p keyquake --bench simulator` takes some minutes. Every figure is from a checked plan to its record, in
+//! one thread. Playing each request of a day at a high rate would take hours, so it plays as many seconds as it takes to
+//! send a million, and the ratio is by the time that each takes for a simulated second.
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
 
-use keyquake::simulator::{By, Timed, timed};
+use std::time::Instant;
 
+use keyquake::simulator::{By, Prepared, Sums};
+
+/// So many rounds, in each of which every simulation has its turn.
 const ROUNDS: usize = 3;
+const DAY: u64 = 86_400;
+const ROTATIONS: &str = "[[rotation]]\nat = \"4h\"\nlead = \"1m\"\n[[rotation]]\nat = \"10h\"\nlead = \"1m\"\n\
+                         [[rotation]]\nat = \"18h\"\nlead = \"1m\"\n";
 
-/// A day with three rotations.
-fn day(case: &str, rate: u64, replicas: u32) -> String {
-    let (policy, more) = match case {
-        "lazy TTL" => ("ttl = \"10m\", on_unknown_kid = \"reject\"", String::new()),
-        "unknown kid, cooldown" => {
-            ("ttl = \"10m\", limiter = \"cooldown\", limiter_interval = \"30s\"", String::new())
-        }
-        "cooldown under a flood" => (
-            "ttl = \"10m\", limiter = \"cooldown\", limiter_interval = \"30s\", limiter_anchor = \"attempt\"",
-            format!(
-                "[[traffic.stream]]\nname = \"flood\"\ntoken = \"unknown_kid\"\nrate = \"{}/s\"\n",
-                rate / 10
-            ),
+/// A policy, and what happens to it beside three rotations.
+struct Case {
+    title: &'static str,
+    policy: &'static str,
+    fault: &'static str,
+    /// The part of the rate that is strays.
+    strays: f64,
+}
+
+const CASES: [Case; 5] = [
+    Case { title: "lazy TTL", policy: "ttl = \"10m\", on_unknown_kid = \"reject\"", fault: "", strays: 0.0 },
+    Case {
+        title: "refetch of unknown kids, with a cooldown",
+        policy: "ttl = \"10m\", limiter = \"cooldown\", limiter_interval = \"30s\"",
+        fault: "",
+        strays: 0.0,
+    },
+    Case {
+        title: "the same under a flood of strays",
+        policy: "ttl = \"10m\", limiter = \"cooldown\", limiter_interval = \"30s\", limiter_anchor = \"attempt\"",
+        fault: "",
+        strays: 0.1,
+    },
+    Case {
+        title: "no limit under a flood of strays",
+        policy: "ttl = \"10m\", limiter = \"none\"",
+        fault: "",
+        strays: 0.1,
+    },
+    Case {
+        title: "an outage past the TTL, without back-off",
+        policy: "ttl = \"10m\", failure_backoff = \"0s\", stale_for = \"5m\"",
+        fault: "[[fault]]\nfrom = \"12h\"\nfor = \"1h\"\njwks = { status = 503 }\n",
+        strays: 0.0,
+    },
+];
+
+fn main() {
+    for case in &CASES {
+        at_rates(case);
+    }
+    beside_each_request();
+    as_fleets_grow();
+}
+
+/// A day of the case at one rate after the other.
+fn at_rates(case: &Case) {
+    let days = [100, 1_000, 10_000, 100_000, 1_000_000]
+        .map(|rate| (format!("{rate}/s"), prepared(&day(case, rate, 64, DAY))));
+    let best = best_seconds(&days.iter().map(|(_, day)| (day, By::Skipping)).collect::<Vec<_>>());
+    println!("\na day of 64 replicas, three rotations: {:<28} {:>9}", case.title, "best");
+    for ((rate, day), seconds) in days.iter().zip(&best) {
+        let Sums { denied, jwks_requests, .. } = sums(day, By::Skipping);
+        println!(
+            "  {rate:<12} {:>9.2} ms {:>6.2} x   {denied:>12} denied, {jwks_requests:>11} fetches",
+            seconds * 1e3,
+            seconds / best[0]
+        );
+    }
+}
+
+/// A thousand replicas at 100,000 requests/s.
+fn beside_each_request() {
+    println!("\n1,000 replicas at 100,000 requests/s, per simulated second");
+    for case in CASES.iter().take(2) {
+        let (whole, part) =
+            (prepared(&day(case, 100_000, 1_000, DAY)), prepared(&day(case, 100_000, 1_000, 10)));
+        let best = best_seconds(&[(&whole, By::Skipping), (&part, By::Request)]);
+        let (skipping, each) = (best[0] / DAY as f64, best[1] / 10.0);
+        println!(
+            "  {:<42} a day in {:>7.2} ms; each request {:>9.0} x as long (10 s of it played)",
+            case.title,
+            best[0] * 1e3,
+            each / skipping
+        );
+    }
+}
+
+/// The lazy TTL at 10 requests a second and replica.
+fn as_fleets_grow() {
+    println!("\na day of growing fleets, lazy TTL, 10 requests/s each");
+    for replicas in [1_u64, 10, 100, 1_000, 10_000, 100_000] {
+        let day = prepared(&day(&CASES[0], 10 * replicas, replicas, DAY));
+        let seconds = best_seconds(&[(&day, By::Skipping)])[0];
+        println!(
+            "  {replicas:>7} replicas {:>10.2} ms {:>7.2} us a replica, at most {:>6.0} MB in use so far",
+            seconds * 1e3,
+            seconds * 1e6 / replicas as f64,
+            most_memory_mb()
+        );
+    }
+}
+
+fn day(case: &Case, rate: u64, replicas: u64, seconds: u64) -> String {
+    let Case { policy, fault, strays, .. } = case;
+    let whole_day = seconds == DAY;
+    let (rotations, fault) = if whole_day { (ROTATIONS, *fault) } else { ("", "") };
+    let strays = match strays {
+        0.0 => String::new(),
+        part => format!(
+            "[[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"{}/s\"\n",
+            part * rate as f64
         ),
-        "no limit under a flood" => (
-            "ttl = \"10m\", limiter = \"none\"",
-            format!(
-                "[[traffic.stream]]\nname = \"flood\"\ntoken = \"unknown_kid\"\nrate = \"{}/s\"\n",
-                rate / 10
-            ),
-        ),
-        "an outage without back-off" => (
-            "ttl = \"10m\", failure_backoff = \"0s\", stale_for = \"5m\"",
-            "[[fault]]\nfrom = \"12h\"\nfor = \"1h\"\njwks = { status = 503 }\n".to_owned(),
-        ),
-        other => panic!("{other}?"),
     };
-    let rotations: String =
-        [4, 10, 18].iter().map(|hour| format!("[[rotation]]\nat = \"{hour}h\"\nlead = \"1m\"\n")).collect();
     format!(
-        "name = \"day\"\nduration = \"24h\"\nwarmup = \"10m\"\n[idp]\ntoken_lifetime = \"1h\"\n{rotations}{}\
-         [fleet]\nreplicas = {replicas}\npolicy = {{ {policy} }}\n[traffic]\nrate = \"{rate}/s\"\non_reject = \"keep\"\n{}",
-        if more.starts_with("[[fault") { more.as_str() } else { "" },
-        if more.starts_with("[[fault") { "" } else { more.as_str() },
+        "name = \"day\"\nduration = \"{seconds}s\"\n[idp]\ntoken_lifetime = \"15m\"\n{rotations}{fault}[fleet]\n\
+         replicas = {replicas}\npolicy = {{ {policy} }}\n[traffic]\nrate = \"{rate}/s\"\non_reject = \"keep\"\n{strays}"
     )
 }
 
-fn best(scenario: &str, by: By) -> Timed {
-    (0..ROUNDS)
-        .map(|_| timed(scenario, by).expect("a sound scenario"))
-        .min_by_key(|timed| timed.took)
-        .expect("a round")
+fn prepared(scenario: &str) -> Prepared {
+    Prepared::new(scenario).expect("a sound scenario")
 }
 
-fn main() {
-    let cases = std::env::args().nth(1).filter(|arg| !arg.starts_with("--"));
-    for case in [
-        "lazy TTL",
-        "unknown kid, cooldown",
-        "cooldown under a flood",
-        "no limit under a flood",
-        "an outage without back-off",
-    ] {
-        if cases.as_ref().is_some_and(|wanted| !case.contains(wanted.as_str())) {
-            continue;
-        }
-        for rate in [100, 10_000, 1_000_000] {
-            let timed = best(&day(case, rate, 64), By::Skipping);
-            println!(
-                "{case}: {rate}/s {:?} {} requests {} denied {} fetches",
-                timed.took, timed.requests, timed.denied, timed.jwks_requests
-            );
+fn sums(day: &Prepared, by: By) -> Sums {
+    day.simulate(by).expect("keys can be made")
+}
+
+/// The best time of each.
+fn best_seconds(simulations: &[(&Prepared, By)]) -> Vec<f64> {
+    let mut best = vec![f64::INFINITY; simulations.len()];
+    for _ in 0..ROUNDS {
+        for ((day, by), best) in simulations.iter().zip(&mut best) {
+            *best = best.min(seconds(day, *by));
         }
     }
+    best
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark is about the clock")]
+fn seconds(day: &Prepared, by: By) -> f64 {
+    let start = Instant::now();
+    sums(day, by);
+    start.elapsed().as_secs_f64()
+}
+
+/// The largest part of this process that was ever in memory, where the system tells.
+fn most_memory_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kilobytes.unwrap_or(f64::NAN) / 1e3
 }

@@ -23,5 +23,5 @@ pub use crate::live::load;
 
 /// The simulator, for its benchmark.
 pub mod simulator {
-    pub use crate::simulate::{By, Timed, timed};
+    pub use crate::simulate::{By, Prepared, Sums};
 }

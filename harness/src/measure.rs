@@ -3,6 +3,7 @@
 mod causes;
 mod episodes;
 mod flapping;
+mod jwks;
 #[cfg(test)]
 mod tests;
 
@@ -11,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use keyquake_core::{Span, Time};
 use keyquake_idp::{AppliedEvent, Event, Forgery, JwksLogEntry, TimedEvent};
 use keyquake_reports::record::{
-    self, Cell, Engine, EventKind, Fidelity, GateResult, Instance, JwksRequest, JwksVolume, Lasting,
-    LoginStorm, Record, RecoveryState, RunMetrics, Verdict, Windows,
+    self, Cell, Engine, EventKind, Fidelity, GateResult, Instance, JwksRequest, Lasting, LoginStorm, Record,
+    RecoveryState, RunMetrics, Verdict, Windows,
 };
 
 use self::episodes::Episode;
+pub(crate) use self::jwks::CountedFetches;
 use crate::observe::{Fold, Segment, Tally, share};
 use crate::plan::{Plan, fault_title};
 use crate::scenario::TokenSource;
@@ -39,6 +41,8 @@ pub(crate) struct Run<'p> {
     pub(crate) jwks: Vec<JwksLogEntry>,
     /// The same requests as the caches saw them, if they say.
     pub(crate) fetches: Vec<TimedFetch>,
+    /// Those of a simulation that were counted rather than listed.
+    pub(crate) jwks_counted: Vec<CountedFetches>,
     /// JWKS requests that did not fit into the log.
     pub(crate) jwks_dropped: u64,
     /// What is missing in the list of its requests.
@@ -61,6 +65,7 @@ impl<'p> Run<'p> {
             restarted: Vec::new(),
             jwks: Vec::new(),
             fetches: Vec::new(),
+            jwks_counted: Vec::new(),
             jwks_dropped: 0,
             untraced: None,
             ended: plan.end(),
@@ -191,20 +196,6 @@ impl Run<'_> {
         }
     }
 
-    fn jwks_volume(&self, from: Time, until: Time) -> JwksVolume {
-        let requests: Vec<_> =
-            self.jwks.iter().filter(|entry| from <= entry.at && entry.at < until).collect();
-        let mut statuses = BTreeMap::new();
-        for status in requests.iter().filter_map(|entry| entry.status) {
-            *statuses.entry(status).or_default() += 1;
-        }
-        JwksVolume {
-            jwks_requests: requests.len() as u64,
-            jwks_peak_per_second: worst_second(requests.iter().map(|entry| entry.at)),
-            statuses,
-        }
-    }
-
     fn instances(&self, episodes: &[Episode<'_>]) -> Vec<Instance> {
         let mut jwks_requests = self.jwks_requests();
         let recoveries: Vec<_> = episodes.iter().map(|episode| episode.recoveries(self)).collect();
@@ -309,10 +300,7 @@ impl Run<'_> {
             first_s: self.fold.start.as_secs_f64(),
             ..Windows::default()
         };
-        let mut jwks_requests = vec![0; self.fold.windows.len()];
-        for number in self.jwks.iter().filter_map(|entry| self.fold.window_number(entry.at)) {
-            jwks_requests[number] += 1;
-        }
+        let jwks_requests = self.jwks_by_window();
         let mut start = self.fold.start;
         for (window, jwks_requests) in self.fold.windows.iter().zip(jwks_requests) {
             if start >= self.ended {

@@ -7,10 +7,10 @@ mod agenda;
 mod each;
 mod fleet;
 mod predict;
+mod prepared;
 mod replay;
 mod service;
 mod skip;
-mod timed;
 mod token;
 mod world;
 
@@ -21,14 +21,15 @@ use keyquake_core::{Time, UnixTime};
 use keyquake_idp::AppliedEvent;
 use keyquake_reports::record::Engine;
 
+use self::fleet::Log;
 use self::service::Service;
 use crate::measure::Run;
 use crate::observe::Fold;
 use crate::plan::Plan;
 
 pub(crate) use self::predict::{Prediction, predict};
+pub use self::prepared::{By, Prepared, Sums};
 pub(crate) use self::replay::{Agreement, Difference, replay};
-pub use self::timed::{By, Timed, timed};
 
 /// The date at which event time starts: any will do, as long as it is always the same.
 const EPOCH: UnixTime = UnixTime(1_800_000_000);
@@ -44,7 +45,7 @@ pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> 
 
 /// A run whose requests have all ended.
 fn conclude<'p>(plan: &'p Plan, command: &str, fold: Fold, service: Service<'_>) -> Run<'p> {
-    let (jwks, jwks_dropped) = service.into_log();
+    let Log { entries: jwks, dropped: jwks_dropped, counted: jwks_counted } = service.into_log();
     let events = plan.timeline.events().iter();
     let within = events.filter(|event| Time::ZERO - plan.warmup < event.at && event.at < plan.end());
     Run {
@@ -55,6 +56,7 @@ fn conclude<'p>(plan: &'p Plan, command: &str, fold: Fold, service: Service<'_>)
         restarted: plan.runbook.restarts.iter().map(|(at, _)| *at).collect(),
         jwks,
         jwks_dropped,
+        jwks_counted,
         ..Run::new(plan, Engine::Simulated, fold)
     }
 }

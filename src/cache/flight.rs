@@ -8,7 +8,7 @@ use crate::key::{Class, KeyVersion};
 use crate::policy::{Coalescing, Policy};
 use crate::time::Time;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Waiter<T> {
     pub(super) class: Class,
     /// The keys that it was tried with in vain, if that is why it waits.
@@ -16,7 +16,7 @@ pub(super) struct Waiter<T> {
     pub(super) ticket: T,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Flight<T> {
     pub(super) class: Class,
     pub(super) cause: Cause,
@@ -24,7 +24,7 @@ pub(super) struct Flight<T> {
     pub(super) waiters: Vec<Waiter<T>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Flights<T> {
     flights: BTreeMap<FetchId, Flight<T>>,
     started: u64,

@@ -4,7 +4,7 @@ use super::Cause;
 use crate::policy::{LimiterAnchor, LimiterKind, LimiterScope, Policy};
 use crate::time::Time;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Limiter {
     /// The last anchor of a cooldown.
     anchored: Option<Time>,

@@ -24,19 +24,19 @@ pub(super) struct Held<K> {
     pub(super) lifetime: Lifetime,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shelf<K> {
     on_missing_kid: OnMissingKid,
     content: Content<K>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Content<K> {
     Set(Option<(Arc<Index<K>>, Lifetime)>),
     PerKid { entries: BTreeMap<Class, Entry<K>>, max: usize, uses: u64 },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<K> {
     keys: Keys<K>,
     lifetime: Lifetime,

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Time};
+use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Span, Time};
 use keyquake_idp::{JwksLog, JwksLogEntry};
 use rand::Rng;
 
 use super::world::{Served, World};
+use crate::measure::CountedFetches;
 use crate::plan::Plan;
 use crate::seed;
 
@@ -19,10 +20,11 @@ pub(super) struct Fleet {
     caches: Vec<Cache>,
     /// The cache of each instance.
     current: Vec<usize>,
-    /// The JWKS requests under way, and where each is in the log.
-    flights: BTreeMap<(usize, FetchId), Option<usize>>,
-    log: Vec<JwksLogEntry>,
-    dropped: u64,
+    /// The JWKS requests under way: where each is in the log, and when it was asked.
+    flights: BTreeMap<(usize, FetchId), (Option<usize>, Time)>,
+    log: Log,
+    /// The last fetch of each instance that ended.
+    last: Vec<Option<LastFetch>>,
     /// When what an instance would answer changed: fetches began and ended, it was restarted. Only noted of fetches that
     /// go as they are known to have gone.
     changes: Option<BTreeMap<u32, Vec<Time>>>,
@@ -34,6 +36,24 @@ struct Cache {
     instance: u32,
     cache: KeyCache<(), Ticket>,
     deadline: Option<Time>,
+    /// How many of its fetches are under way.
+    flying: u32,
+}
+
+/// A fetch that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastFetch {
+    pub(super) took: Span,
+    pub(super) ended: Time,
+    pub(super) status: Option<u16>,
+}
+
+/// What has passed between a fleet and its IdP.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) entries: Vec<JwksLogEntry>,
+    pub(super) dropped: u64,
+    pub(super) counted: Vec<CountedFetches>,
 }
 
 /// What a fleet waits for.
@@ -59,8 +79,8 @@ impl Fleet {
             caches: Vec::new(),
             current: Vec::new(),
             flights: BTreeMap::new(),
-            log: Vec::new(),
-            dropped: 0,
+            log: Log::default(),
+            last: vec![None; plan.instances() as usize],
             changes: world.is_scripted().then(BTreeMap::new),
             touched: Vec::new(),
         };
@@ -84,6 +104,29 @@ impl Fleet {
     /// The cache of an instance at present, to look at.
     pub(super) fn cache(&self, instance: u32) -> &KeyCache<(), Ticket> {
         &self.caches[self.cache_of(instance)].cache
+    }
+
+    pub(super) fn cache_mut(&mut self, instance: u32) -> &mut KeyCache<(), Ticket> {
+        &mut self.caches[self.current[instance as usize]].cache
+    }
+
+    /// The last fetch of an instance, unless another is under way.
+    pub(super) fn last_fetch(&self, instance: u32) -> Option<LastFetch> {
+        let is_idle = self.caches[self.cache_of(instance)].flying == 0;
+        self.last[instance as usize].filter(|_| is_idle)
+    }
+
+    /// Notes a fetch that was played on an instance's cache.
+    pub(super) fn note_fetch(&mut self, instance: u32, served: &Served, (asked, ended): (Time, Time)) {
+        let entry = self.note_request(asked, instance);
+        self.note_answer(entry, served, ended);
+        self.last[instance as usize] =
+            Some(LastFetch { took: ended.since(asked), ended, status: served.status });
+    }
+
+    /// Counts fetches that were not played, spread evenly between two moments.
+    pub(super) fn count_fetches(&mut self, served: &Served, (from, until): (Time, Time), count: u64) {
+        self.log.counted.push(CountedFetches { from, until, count, status: served.status });
     }
 
     /// The instances at which something happened since this was last asked.
@@ -146,8 +189,10 @@ impl Fleet {
             }
             Pending::Deadline(_) => Reaction::default(),
             Pending::Fetched(number, id, served) => match self.end_flight(number, id, now) {
-                Some(entry) => {
+                Some((entry, asked)) => {
                     self.note_answer(entry, &served, now);
+                    let fetch = LastFetch { took: now.since(asked), ended: now, status: served.status };
+                    self.last[self.caches[number].instance as usize] = Some(fetch);
                     self.handle(number, Event::Fetched(id, served.response()), now, world)
                 }
                 // Given up before.
@@ -160,44 +205,50 @@ impl Fleet {
         let instance = self.caches[number].instance;
         let served = world.ask(now, instance);
         let entry = self.note_request(now, instance);
-        self.flights.insert((number, id), entry);
+        self.flights.insert((number, id), (entry, now));
+        self.caches[number].flying += 1;
         self.note_change(instance, now);
         (served.at.from(now), Pending::Fetched(number, id, Box::new(served)))
     }
 
-    /// Its place in the log, unless it had ended before.
-    fn end_flight(&mut self, number: usize, id: FetchId, now: Time) -> Option<Option<usize>> {
-        let entry = self.flights.remove(&(number, id))?;
+    /// Its place in the log and its beginning, unless it had ended before.
+    fn end_flight(&mut self, number: usize, id: FetchId, now: Time) -> Option<(Option<usize>, Time)> {
+        let flight = self.flights.remove(&(number, id))?;
+        self.caches[number].flying -= 1;
         self.note_change(self.caches[number].instance, now);
-        Some(entry)
+        Some(flight)
     }
 
     fn note_request(&mut self, at: Time, instance: u32) -> Option<usize> {
-        if self.log.len() >= JwksLog::MAX_ENTRIES {
-            self.dropped += 1;
+        let Log { entries, dropped, .. } = &mut self.log;
+        if entries.len() >= JwksLog::MAX_ENTRIES {
+            *dropped += 1;
             return None;
         }
         let keys = Arc::default();
-        self.log.push(JwksLogEntry { at, instance: Some(instance), answered: None, status: None, keys });
-        Some(self.log.len() - 1)
+        entries.push(JwksLogEntry { at, instance: Some(instance), answered: None, status: None, keys });
+        Some(entries.len() - 1)
     }
 
     fn note_answer(&mut self, entry: Option<usize>, served: &Served, at: Time) {
-        if let (Some(entry), Some(status)) = (entry.and_then(|index| self.log.get_mut(index)), served.status)
+        if let (Some(entry), Some(status)) =
+            (entry.and_then(|index| self.log.entries.get_mut(index)), served.status)
         {
             (entry.answered, entry.status) = (Some(at), Some(status));
             entry.keys = Arc::clone(&served.keys);
         }
     }
 
-    /// The JWKS requests in the order of their arrival, and how many more there were.
-    pub(super) fn into_log(self) -> (Vec<JwksLogEntry>, u64) {
-        (self.log, self.dropped)
+    /// What has passed between the fleet and the IdP, in the order of the requests.
+    pub(super) fn into_log(self) -> Log {
+        let mut log = self.log;
+        log.entries.sort_by_key(|entry| entry.at);
+        log
     }
 }
 
 fn cold(plan: &Plan, instance: u32) -> anyhow::Result<Cache> {
     let jitter_seed = seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64();
     let cache = KeyCache::new(plan.policy.clone(), jitter_seed)?;
-    Ok(Cache { instance, cache, deadline: None })
+    Ok(Cache { instance, cache, deadline: None, flying: 0 })
 }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use keyquake_core::{Answer, Event, KeyVersion, Keys, Rejection, Standing, Time};
-use keyquake_idp::JwksLogEntry;
+use keyquake_core::{Answer, Event, KeyCache, KeyVersion, Keys, Rejection, Standing, Time};
 
 use super::agenda::Agenda;
-use super::fleet::{Fleet, Pending, Reaction, Ticket};
+use super::fleet::{Fleet, LastFetch, Log, Pending, Reaction, Ticket};
 use super::token::Token;
-use super::world::World;
+use super::world::{Served, World};
 use crate::observe::Outcome;
 use crate::plan::Plan;
 use crate::sut::{self, candidates};
@@ -81,6 +80,30 @@ impl<'p> Service<'p> {
         std::mem::take(&mut self.ended)
     }
 
+    /// The last fetch of an instance, if it has ended.
+    pub(super) fn last_fetch(&self, instance: u32) -> Option<LastFetch> {
+        self.fleet.last_fetch(instance)
+    }
+
+    /// A copy of an instance's cache, to try things on.
+    pub(super) fn copy(&self, instance: u32) -> KeyCache<(), Ticket> {
+        self.fleet.cache(instance).clone()
+    }
+
+    pub(super) fn cache_mut(&mut self, instance: u32) -> &mut KeyCache<(), Ticket> {
+        self.fleet.cache_mut(instance)
+    }
+
+    /// Notes a fetch that was played on an instance's cache.
+    pub(super) fn note_fetch(&mut self, instance: u32, served: &Served, times: (Time, Time)) {
+        self.fleet.note_fetch(instance, served, times);
+    }
+
+    /// Counts fetches that were not played, spread evenly between two moments.
+    pub(super) fn count_fetches(&mut self, served: &Served, times: (Time, Time), count: u64) {
+        self.fleet.count_fetches(served, times, count);
+    }
+
     /// The instances at which something happened since this was last asked.
     pub(super) fn touched(&mut self) -> Vec<u32> {
         self.fleet.touched()
@@ -94,10 +117,7 @@ impl<'p> Service<'p> {
         claims: Result<(), Rejection>,
         now: Time,
     ) -> Verdict {
-        let end = |checked: Result<(), Rejection>| match checked {
-            Ok(()) => Outcome::Accepted(200),
-            Err(rejection) => self.refusal(rejection),
-        };
+        let end = |checked| self.outcome(checked);
         let Some(class) = &token.class else {
             return Verdict::Ends(end(Err(Rejection::AlgorithmDenied)), Time::NEVER);
         };
@@ -131,7 +151,7 @@ impl<'p> Service<'p> {
     }
 
     /// What has passed between the fleet and the IdP.
-    pub(super) fn into_log(self) -> (Vec<JwksLogEntry>, u64) {
+    pub(super) fn into_log(self) -> Log {
         self.fleet.into_log()
     }
 
@@ -219,6 +239,14 @@ impl<'p> Service<'p> {
 
     fn refuse(&mut self, ticket: Ticket, rejection: Rejection) {
         self.end(ticket, self.refusal(rejection));
+    }
+
+    /// How a request ends whose token was checked.
+    pub(super) fn outcome(&self, checked: Result<(), Rejection>) -> Outcome {
+        match checked {
+            Ok(()) => Outcome::Accepted(200),
+            Err(rejection) => self.refusal(rejection),
+        }
     }
 
     fn refusal(&self, rejection: Rejection) -> Outcome {

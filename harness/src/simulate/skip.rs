@@ -8,6 +8,7 @@ mod clients;
 mod counts;
 mod flow;
 mod intensity;
+mod leap;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use rand_distr::{Distribution, Exp1, Gamma};
 use self::clients::Clients;
 use self::counts::{Counts, Gap, Stretch, poisson};
 use self::flow::Flow;
+use self::leap::Outlook;
 use super::EPOCH;
 use super::agenda::Agenda;
 use super::fleet::Ticket;
@@ -73,8 +75,9 @@ struct Simulation<'p> {
     instances: Vec<Instance>,
     /// Instances whose verdicts are to be looked at again.
     alarms: Agenda<u32>,
-    /// When something changes that the plan says.
+    /// When something changes that the plan says, and how often it has.
     turns: BTreeSet<Time>,
+    turned: usize,
     /// Requests that have no answer yet.
     leaders: BTreeMap<Ticket, Leader>,
     started: Ticket,
@@ -89,8 +92,14 @@ struct Instance {
     rng: ChaCha8Rng,
     /// Its next alarm.
     alarm: Time,
-    /// Those that follow leaders, while any do.
+    /// Its requests that wait for keys and were played.
+    leaders: BTreeSet<Ticket>,
+    /// Those that follow them, while any do.
     crowd: Option<Crowd>,
+    /// What lay ahead after its last fetch.
+    outlook: Option<Outlook>,
+    /// Until then nothing happens to it that is not counted already.
+    lands: Time,
 }
 
 /// Those that wait for keys at an instance without being played.
@@ -158,7 +167,10 @@ impl<'p> Simulation<'p> {
         let instance = |number: u32| Instance {
             rng: seed::generator(plan.seed, "requests of instance", u64::from(number)),
             alarm: Time::NEVER,
+            leaders: BTreeSet::new(),
             crowd: None,
+            outlook: None,
+            lands: start,
         };
         Ok(Self {
             plan,
@@ -170,6 +182,7 @@ impl<'p> Simulation<'p> {
             instances: (0..plan.instances()).map(instance).collect(),
             alarms: Agenda::default(),
             turns: turns(plan, start),
+            turned: 0,
             leaders: BTreeMap::new(),
             started: 0,
             waits: 0,
@@ -188,6 +201,7 @@ impl<'p> Simulation<'p> {
             self.now = self.now.max(next);
             if self.turns.first().is_some_and(|at| *at <= self.now) {
                 self.turns.pop_first();
+                self.turned += 1;
                 self.turn();
             }
             self.service.advance(self.now)?;
@@ -330,6 +344,10 @@ impl<'p> Simulation<'p> {
 
     /// Finds out what each flow meets at an instance from now on.
     fn look_again(&mut self, instance: u32) {
+        if self.now < self.instances[instance as usize].lands {
+            self.leave(instance);
+            return;
+        }
         let mut until = Time::NEVER;
         for flow in 0..self.flows.len() {
             until = until.min(self.look_at(instance, flow));
@@ -338,6 +356,16 @@ impl<'p> Simulation<'p> {
         if until < own.alarm {
             own.alarm = until;
             self.alarms.add(until, instance);
+        }
+        self.leap(instance);
+    }
+
+    /// Flows that do not send any more meet nothing.
+    fn leave(&mut self, instance: u32) {
+        for flow in 0..self.flows.len() {
+            if !self.flows[flow].reaches(instance) {
+                self.pause(instance, flow);
+            }
         }
     }
 
@@ -389,8 +417,9 @@ impl<'p> Simulation<'p> {
 
     /// How many follow leaders at an instance, and how many more each second.
     fn following(&self, instance: u32) -> (f64, f64) {
-        let of_instance = |leader: &&Leader| leader.instance == instance;
-        let closed: f64 = self.leaders.values().filter(of_instance).map(|leader| leader.followers).sum();
+        let leaders = self.instances[instance as usize].leaders.iter();
+        let leaders = leaders.filter_map(|ticket| self.leaders.get(ticket));
+        let closed: f64 = leaders.map(|leader| leader.followers).sum();
         self.flows.iter().enumerate().fold(
             (closed, 0.0),
             |(following, per_second), (number, flow)| match self.cells[self.cell(instance, number)].mode {
@@ -440,6 +469,8 @@ impl<'p> Simulation<'p> {
                     expected: 0.0,
                     mass: (mass, mass),
                     gaps: Vec::new(),
+                    waiting: 0.0,
+                    wait: Span::ZERO,
                 };
                 if let Some(stretch) = stretch.replace(new) {
                     self.count(instance, flow, &stretch);
@@ -541,6 +572,7 @@ impl<'p> Simulation<'p> {
             given_up: false,
         };
         self.leaders.insert(ticket, leader);
+        self.instances[instance as usize].leaders.insert(ticket);
         let cell = self.cell(instance, flow);
         self.service.enter(ticket, token, instance, self.now);
         self.cells[cell].leader = Some(ticket);
@@ -587,8 +619,10 @@ impl<'p> Simulation<'p> {
         if let Some(leader) = self.leaders.remove(&ticket) {
             self.follow(&leader, outcome);
         }
-        if !self.leaders.values().any(|leader| leader.instance == instance) {
-            self.instances[instance as usize].crowd = None;
+        let own = &mut self.instances[instance as usize];
+        own.leaders.remove(&ticket);
+        if own.leaders.is_empty() {
+            own.crowd = None;
         }
     }
 
@@ -658,7 +692,8 @@ fn turns(plan: &Plan, start: Time) -> BTreeSet<Time> {
         .iter()
         .flat_map(|stream| [stream.from, stream.until].into_iter().chain(stream.burst.map(|(at, _)| at)));
     let disturbances = plan.disturbances.iter().flat_map(|it| [it.from, it.curable_from]);
-    let all = keys.chain(streams).chain(disturbances).chain([Time::ZERO]);
+    let restarts = plan.runbook.restarts.iter().map(|(at, _)| *at);
+    let all = keys.chain(streams).chain(disturbances).chain(restarts).chain([Time::ZERO]);
     all.filter(|at| start < *at && *at < plan.end()).chain([start, plan.end()]).collect()
 }
 

@@ -213,6 +213,18 @@ impl World {
         Issued { at, key: self.timeline().active_key(now).filter(|_| parts.spares_document()) }
     }
 
+    /// Whether every request for the key set is answered alike, until the provider changes.
+    pub(super) fn is_steady(&self, now: Time) -> bool {
+        let mut faults = self.faults_at(now).iter().map(|(_, fault)| fault);
+        self.script.is_none()
+            && faults.all(|fault| fault.scope.probability.is_none() && fault.parts.stale.is_none())
+    }
+
+    fn faults_at(&self, now: Time) -> &[(FaultId, Fault)] {
+        let past = self.faults.partition_point(|(from, _)| *from <= now);
+        past.checked_sub(1).map_or(&[], |index| &self.faults[index].1)
+    }
+
     /// How many requests an endpoint has had before this one.
     fn count(&mut self, endpoint: Endpoint) -> u64 {
         let count = self.requests.entry(endpoint).or_default();
@@ -221,11 +233,7 @@ impl World {
     }
 
     fn strike(&self, now: Time, request: RequestFacts) -> Strike {
-        let past = self.faults.partition_point(|(from, _)| *from <= now);
-        match past.checked_sub(1).map(|index| &self.faults[index].1) {
-            Some(in_force) => Strike::of(self.seed, in_force, request),
-            None => Strike::default(),
-        }
+        Strike::of(self.seed, self.faults_at(now), request)
     }
 
     fn end_of(&self, fault: FaultId) -> Time {

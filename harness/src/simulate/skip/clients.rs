@@ -89,6 +89,11 @@ impl<'p> Clients<'p> {
         self.sessions.held(self.rng.random_range(0..self.count)).token.key
     }
 
+    /// Whether some session holds a token of the key that signs.
+    pub(super) fn newest_key_is_held(&self, now: Time) -> bool {
+        self.share(tokens::signing_key(&self.plan.timeline, now)) > 0.0
+    }
+
     /// When something happens to a session next.
     pub(super) fn next(&self) -> Option<Time> {
         let hazards = self.hazards.values();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use keyquake_core::Time;
+use keyquake_core::{Span, Time};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Binomial, Distribution, Poisson};
@@ -13,6 +13,9 @@ use rand_distr::{Binomial, Distribution, Poisson};
 use super::flow::Flow;
 use crate::observe::{Batch, Fold, Lane, Outcome, WallTimes};
 use crate::oracle::Ruling;
+
+/// In how many groups those of a step that waited are counted.
+const GROUPS: u64 = 4;
 
 /// What all requests of one flow at one instance met for a while.
 #[derive(Clone, Debug)]
@@ -26,6 +29,9 @@ pub(super) struct Stretch {
     pub(super) mass: (f64, f64),
     /// When requests met something else meanwhile.
     pub(super) gaps: Vec<Gap>,
+    /// How many of those expected waited for a fetch, and how long it took.
+    pub(super) waiting: f64,
+    pub(super) wait: Span,
 }
 
 /// A part of a stretch, and what an instance had got of the flow at its ends.
@@ -49,6 +55,9 @@ pub(super) struct Counts {
 #[derive(Debug)]
 struct Profile {
     count: u64,
+    /// How many of them waited for a fetch, and how long the last took.
+    waited: f64,
+    wait: Span,
     from: Time,
     until: Time,
     /// The first step that it knows.
@@ -64,6 +73,11 @@ pub(super) fn poisson(expected: f64, rng: &mut ChaCha8Rng) -> u64 {
     Poisson::new(expected).map_or(0, |poisson| poisson.sample(rng) as u64)
 }
 
+/// How many of so many happen, each with this probability.
+fn binomial(count: u64, probability: f64, rng: &mut ChaCha8Rng) -> u64 {
+    Binomial::new(count, probability).map_or(0, |binomial| binomial.sample(rng))
+}
+
 /// The first and the last of so many moments that are uniform in `0..1`.
 pub(super) fn extremes(count: u64, rng: &mut ChaCha8Rng) -> (f64, f64) {
     let last = libm::pow(rng.random::<f64>(), 1.0 / count as f64);
@@ -74,10 +88,10 @@ pub(super) fn extremes(count: u64, rng: &mut ChaCha8Rng) -> (f64, f64) {
     (first, last)
 }
 
-/// Requests that are answered at once.
-pub(super) fn at_once(outcome: Outcome) -> WallTimes {
-    let none = outcome.status().map(|_| std::time::Duration::ZERO);
-    WallTimes { lateness: None, latency: none, service: none }
+/// Requests that are answered after a while, if at all.
+pub(super) fn after(outcome: Outcome, wait: Span) -> WallTimes {
+    let wait = outcome.status().map(|_| std::time::Duration::from_nanos(wait.as_nanos()));
+    WallTimes { lateness: None, latency: wait, service: wait }
 }
 
 impl Counts {
@@ -104,7 +118,7 @@ impl Counts {
             count,
             first: moment(first),
             last: moment(last),
-            wall: at_once(outcome),
+            wall: after(outcome, Span::ZERO),
         };
         fold.count_at(instance, &batch, batch.last);
         let kind = (fold.segment_number(from), flow.lane, outcome, flow.ruling);
@@ -121,9 +135,11 @@ impl Counts {
                 let until = flow.tick_at(step + 1).min(profile.until);
                 let (first, last) = extremes(count, rng);
                 let moment = |part| from + until.since(from).scale(part);
-                let wall = at_once(outcome);
                 let (first, last) = (moment(first), moment(last));
-                fold.count(&Batch { lane, ruling, outcome, count, first, last, wall });
+                for (count, wait) in profile.waits(count, rng) {
+                    let wall = after(outcome, wait);
+                    fold.count(&Batch { lane, ruling, outcome, count, first, last, wall });
+                }
             }
         }
     }
@@ -132,7 +148,16 @@ impl Counts {
 impl Profile {
     fn new(flow: &Flow, from: Time, until: Time) -> Self {
         let base = flow.tick_before(from);
-        Self { count: 0, from, until, base, parts: Vec::new(), changes: Vec::new() }
+        Self {
+            count: 0,
+            waited: 0.0,
+            wait: Span::ZERO,
+            from,
+            until,
+            base,
+            parts: Vec::new(),
+            changes: Vec::new(),
+        }
     }
 
     /// Adds a stretch that got so many requests.
@@ -147,6 +172,9 @@ impl Profile {
         }
         // So that all of it together comes to `count`.
         let weight = count as f64 / stretch.expected;
+        if stretch.waiting > 0.0 {
+            (self.waited, self.wait) = (self.waited + weight * stretch.waiting, stretch.wait);
+        }
         let Stretch { from, until, mass, .. } = *stretch;
         self.lay(flow, Gap { from, until, mass }, weight);
         for gap in &stretch.gaps {
@@ -166,6 +194,20 @@ impl Profile {
         self.parts[last - self.base] += weight * (until - flow.ticked(last));
         self.changes[first + 1 - self.base] += weight;
         self.changes[last - self.base] -= weight;
+    }
+
+    /// How long so many of its requests waited.
+    fn waits(&self, count: u64, rng: &mut ChaCha8Rng) -> Vec<(u64, Span)> {
+        let share = (self.waited / self.count as f64).min(1.0);
+        let waited = if share > 0.0 { binomial(count, share, rng) } else { 0 };
+        let mut waits = vec![(count - waited, Span::ZERO)];
+        // They come at any moment of a fetch.
+        for group in 0..GROUPS {
+            let part = (group as f64 + 0.5) / GROUPS as f64;
+            waits.push((waited * (group + 1) / GROUPS - waited * group / GROUPS, self.wait.scale(part)));
+        }
+        waits.retain(|(count, _)| *count > 0);
+        waits
     }
 
     /// Makes room for steps.
@@ -198,8 +240,7 @@ impl Profile {
             if left == 0 {
                 break;
             }
-            let share = (expected / expected_left).clamp(0.0, 1.0);
-            let count = Binomial::new(left, share).map_or(0, |binomial| binomial.sample(rng));
+            let count = binomial(left, (expected / expected_left).clamp(0.0, 1.0), rng);
             expected_left -= expected;
             left -= count;
             if count > 0 {

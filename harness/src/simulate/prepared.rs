@@ -1,0 +1,58 @@
+//! What the benchmark of the simulator starts.
+
+use keyquake_reports::record::Engine;
+
+use super::{each, skip};
+use crate::plan::Plan;
+use crate::scenario::Source;
+
+/// How a simulation goes about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// At a cost that no rate adds to.
+    Skipping,
+    /// One event for each request.
+    Request,
+}
+
+/// A scenario that is ready to be simulated.
+#[derive(Debug)]
+pub struct Prepared(Plan);
+
+/// What a simulation came to, warm-up excluded.
+#[derive(Clone, Copy, Debug)]
+pub struct Sums {
+    /// Requests of clients.
+    pub requests: u64,
+    /// Of these, valid ones that were denied.
+    pub denied: u64,
+    /// Requests for the key set.
+    pub jwks_requests: u64,
+}
+
+impl Prepared {
+    /// Checks a scenario, given as the text of its file.
+    ///
+    /// # Errors
+    ///
+    /// The scenario is unsound.
+    pub fn new(scenario: &str) -> anyhow::Result<Self> {
+        let source = Source::new("scenario", scenario, &[]).map_err(anyhow::Error::msg)?;
+        Plan::check(&source, Engine::Simulated).map(Self).map_err(anyhow::Error::msg)
+    }
+
+    /// Simulates it, its record included.
+    ///
+    /// # Errors
+    ///
+    /// The system has no randomness for keys.
+    pub fn simulate(&self, by: By) -> anyhow::Result<Sums> {
+        let run = match by {
+            By::Skipping => skip::run(&self.0, "")?,
+            By::Request => each::run(&self.0, "")?,
+        };
+        let metrics = run.record().cells.remove(0).metrics;
+        let (requests, denied) = (metrics.all.requests, metrics.all.denied);
+        Ok(Sums { requests, denied, jwks_requests: metrics.jwks.jwks_requests })
+    }
+}

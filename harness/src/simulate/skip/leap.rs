@@ -1,0 +1,356 @@
+//! Fetches that repeat each other: a lazy refresh every lifetime, or one for each stray.
+//!
+//! When a fetch has ended and what lies ahead of the cache is what lay ahead after the fetch before, the next will go
+//! the same way, until something else happens. So only the moments of further fetches are drawn, and the last two are
+//! played, which leaves the cache as all of them would have.
+
+use keyquake_core::{Decision, Event, KeyCache, LimiterKind, Rejection, Span, Time};
+use rand::RngExt;
+use rand_distr::{Distribution, Exp1, StandardNormal};
+
+use super::super::fleet::{LastFetch, Ticket};
+use super::super::service::Verdict;
+use super::super::token::Token;
+use super::super::world::{Ends, Served};
+use super::Simulation;
+use crate::observe::Outcome;
+use crate::scenario::OnReject;
+use crate::sut::candidates;
+
+/// The most phases that a cache has ahead.
+const PHASES: usize = 8;
+/// How often the horizon is halved in search of one before which nothing else happens.
+const HALVINGS: u32 = 24;
+/// How many fetches are drawn one by one before their mean says enough of the others.
+const DRAWN: u64 = 256;
+/// The most fetches in a window of a limiter that are tried.
+const WINDOW: u32 = 32;
+/// How many standard deviations nothing exceeds.
+const SURELY: f64 = 6.0;
+
+/// What lies ahead of a cache after a fetch, if nothing happens but requests.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Outlook {
+    /// Which turn of the plan it follows.
+    turn: usize,
+    took: Span,
+    status: Option<u16>,
+    flows: Vec<usize>,
+    phases: Vec<Phase>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Phase {
+    /// After the end of the fetch.
+    from: Span,
+    /// How requests of each flow end; `None` when the next one acts.
+    ends: Vec<Option<Outcome>>,
+}
+
+/// Fetches that were drawn.
+struct Drawn {
+    count: u64,
+    /// When the last two began and ended, the earlier first.
+    last: [(Time, Time); 2],
+}
+
+impl Simulation<'_> {
+    /// Leaps over fetches of an instance if the one that has just ended repeats the one before.
+    pub(super) fn leap(&mut self, instance: u32) {
+        let Some(fetch) = self.service.last_fetch(instance).filter(|fetch| fetch.ended == self.now) else {
+            return;
+        };
+        if !self.instances[instance as usize].leaders.is_empty() {
+            return;
+        }
+        let outlook = self.outlook(instance, fetch);
+        let repeats = outlook.is_some() && self.instances[instance as usize].outlook == outlook;
+        self.instances[instance as usize].outlook = outlook;
+        if let Some(outlook) = self.instances[instance as usize].outlook.take_if(|_| repeats) {
+            self.leap_along(instance, &outlook);
+            self.instances[instance as usize].outlook = Some(outlook);
+        }
+    }
+
+    fn outlook(&self, instance: u32, fetch: LastFetch) -> Option<Outlook> {
+        let flows: Vec<usize> =
+            (0..self.flows.len()).filter(|flow| self.flows[*flow].reaches(instance)).collect();
+        let mut phases = Vec::new();
+        let mut at = self.now;
+        while at < Time::NEVER {
+            if phases.len() == PHASES {
+                return None;
+            }
+            let mut next = Time::NEVER;
+            let mut ends = Vec::with_capacity(flows.len());
+            for flow in &flows {
+                let flow = &self.flows[*flow];
+                let (end, until) = match self.service.verdict(instance, flow.token.as_ref()?, flow.claims, at)
+                {
+                    Verdict::Ends(outcome, until) => (Some(outcome), until),
+                    Verdict::Acts(until) => (None, until),
+                    Verdict::Waits(_) => return None,
+                };
+                ends.push(end);
+                next = next.min(until);
+            }
+            phases.push(Phase { from: at.since(self.now), ends });
+            at = next;
+        }
+        Some(Outlook { turn: self.turned, took: fetch.took, status: fetch.status, flows, phases })
+    }
+
+    fn leap_along(&mut self, instance: u32, outlook: &Outlook) {
+        if !self.is_calm(outlook) || !self.service.world.is_steady(self.now) {
+            return;
+        }
+        let served = self.service.world.ask(self.now, instance);
+        if served.at != Ends::After(outlook.took) || served.status != outlook.status {
+            return;
+        }
+        let Some((outcomes, horizon)) = self.outcomes(instance, outlook, &served) else { return };
+        let Some(drawn) = self.draw(instance, outlook, horizon) else { return };
+        for (asked, ended) in drawn.last {
+            self.play_alone(instance, outlook, &served, (asked, ended));
+        }
+        let [(_, counted_until), (_, landing)] = drawn.last;
+        self.service.count_fetches(&served, (self.now, counted_until), drawn.count - 2);
+        for (place, (flow, outcome)) in outlook.flows.iter().zip(outcomes).enumerate() {
+            self.resume(instance, *flow, outcome);
+            let waiting = self.waiting(outlook, place) * drawn.count as f64;
+            let cell = self.cell(instance, *flow);
+            if let Some(stretch) = &mut self.cells[cell].stretch {
+                (stretch.waiting, stretch.wait) = (stretch.waiting + waiting, outlook.took);
+            }
+        }
+        let own = &mut self.instances[instance as usize];
+        (own.lands, own.alarm) = (landing, landing);
+        self.alarms.add(landing, instance);
+    }
+
+    /// Whether nothing that is not foreseen could change what comes: no key's share, unless it makes no difference.
+    fn is_calm(&self, outlook: &Outlook) -> bool {
+        let waits = self.per_second(outlook, |_| true) * outlook.took.as_secs_f64();
+        let fits = waits + SURELY * (1.0 + waits.sqrt()) < f64::from(self.plan.policy.max_waiters);
+        let reacts = self.plan.traffic.on_reject != OnReject::Keep;
+        let mut columns: Vec<(usize, Vec<Option<Outcome>>)> = Vec::new();
+        for (place, flow) in outlook.flows.iter().enumerate() {
+            let flow = &self.flows[*flow];
+            if flow.is_of_sessions() {
+                columns
+                    .push((flow.lane.stream, outlook.phases.iter().map(|phase| phase.ends[place]).collect()));
+            }
+        }
+        let is_rejected = |(_, ends): &(_, Vec<Option<Outcome>>)| {
+            ends.iter().any(|end| matches!(end, Some(Outcome::Rejected(_))))
+        };
+        let differ = |pair: &[(usize, Vec<_>)]| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1;
+        let is_settled = columns.is_empty() || self.clients.newest_key_is_held(self.now);
+        fits && outlook.took < self.plan.traffic.timeout
+            && is_settled
+            && !columns.windows(2).any(differ)
+            && !(reacts && columns.iter().any(is_rejected))
+    }
+
+    /// How many requests per second come of those flows.
+    fn per_second(&self, outlook: &Outlook, which: impl Fn(usize) -> bool) -> f64 {
+        let flows = outlook.flows.iter().enumerate().filter(|(place, _)| which(*place));
+        flows.map(|(_, flow)| self.flows[*flow].requests.per_second()).sum()
+    }
+
+    /// How many requests of a flow wait for one fetch, as expected: the one that caused it, and those that join.
+    fn waiting(&self, outlook: &Outlook, place: usize) -> f64 {
+        let acting = outlook.phases.iter().rfind(|phase| phase.ends[place].is_none());
+        let Some(phase) = acting else { return 0.0 };
+        let all = self.per_second(outlook, |place| phase.ends[place].is_none());
+        self.flows[outlook.flows[place]].requests.per_second() * (1.0 / all + outlook.took.as_secs_f64())
+    }
+
+    /// How all requests of each flow end up to a horizon, whether they wait or not; `None` unless all of one flow end alike.
+    fn outcomes(&self, instance: u32, outlook: &Outlook, served: &Served) -> Option<(Vec<Outcome>, Time)> {
+        let turn = self.turns.first().copied()?;
+        let outcomes = self.outcomes_until(instance, outlook, served, self.now)?;
+        let mut left = turn.since(self.now).saturating_sub(outlook.took);
+        for _ in 0..HALVINGS {
+            if self.outcomes_until(instance, outlook, served, self.now + left).as_ref() == Some(&outcomes) {
+                return Some((outcomes, self.now + left.saturating_add(outlook.took)));
+            }
+            left = left.scale(0.5);
+        }
+        None
+    }
+
+    fn outcomes_until(
+        &self,
+        instance: u32,
+        outlook: &Outlook,
+        served: &Served,
+        until: Time,
+    ) -> Option<Vec<Outcome>> {
+        let last = outlook.phases.len() - 1;
+        let of_flow = |place: usize| {
+            let mut outcome = None;
+            for (number, phase) in outlook.phases.iter().enumerate() {
+                let at = self.now + phase.from;
+                let at = if number == last { at.max(until) } else { at };
+                let met = match phase.ends[place] {
+                    Some(met) => met,
+                    None => self.rehearse(instance, outlook.flows[place], served, (at, at + outlook.took))?,
+                };
+                if outcome.is_some_and(|outcome| outcome != met) {
+                    return None;
+                }
+                outcome = Some(met);
+            }
+            outcome
+        };
+        (0..outlook.flows.len()).map(of_flow).collect()
+    }
+
+    /// How a request would end that causes a fetch, tried on a copy of the cache; `None` if a window of the limiter would
+    /// be full after some.
+    fn rehearse(
+        &self,
+        instance: u32,
+        flow: usize,
+        served: &Served,
+        (asked, ended): (Time, Time),
+    ) -> Option<Outcome> {
+        let flow = &self.flows[flow];
+        let policy = &self.plan.policy;
+        let window = if policy.limiter == LimiterKind::Window { policy.limiter_burst } else { 0 };
+        let (wait, took) = (asked.since(self.now), ended.since(asked));
+        let mut cache = self.service.copy(instance);
+        let mut outcome = None;
+        let mut asked = asked;
+        for _ in 0..=window.min(WINDOW) {
+            let times = (asked, asked + took);
+            let checked = alone(&mut cache, flow.token.as_ref()?, served, times)?;
+            outcome = Some(self.service.outcome(checked.and(flow.claims)));
+            asked = asked + took + wait;
+        }
+        outcome.filter(|_| window <= WINDOW)
+    }
+
+    /// Draws when fetches begin and end from now on, as long as they end before the horizon. `None` of too few to leap over.
+    fn draw(&mut self, instance: u32, outlook: &Outlook, horizon: Time) -> Option<Drawn> {
+        let rates: Vec<(f64, f64)> = outlook
+            .phases
+            .iter()
+            .map(|phase| {
+                (phase.from.as_secs_f64(), self.per_second(outlook, |place| phase.ends[place].is_none()))
+            })
+            .collect();
+        let rng = &mut self.instances[instance as usize].rng;
+        let took = outlook.took;
+        let mut last = [(self.now, self.now); 2];
+        let (mut count, mut sum, mut squares) = (0_u64, 0.0, 0.0);
+        loop {
+            let wait = first_arrival(&rates, Exp1.sample(rng))?;
+            let asked = last[1].1 + Span::from_secs(1).scale(wait);
+            if asked + took >= horizon {
+                break;
+            }
+            last = [last[1], (asked, asked + took)];
+            count += 1;
+            let cycle = wait + took.as_secs_f64();
+            (sum, squares) = (sum + cycle, squares + cycle * cycle);
+            if count == DRAWN {
+                let mean = sum / DRAWN as f64;
+                let deviation = (squares / DRAWN as f64 - mean * mean).max(0.0).sqrt();
+                let fit = horizon.since(last[1].1).as_secs_f64() / mean;
+                let more = (fit - SURELY * deviation / mean * fit.sqrt() - DRAWN as f64).max(0.0).floor();
+                let luck: f64 = StandardNormal.sample(rng);
+                let passed = (more * mean + luck * deviation * more.sqrt()).max(0.0);
+                let passed = Span::from_secs(1).scale(passed);
+                last = last.map(|(asked, ended)| (asked + passed, ended + passed));
+                count += more as u64;
+            }
+        }
+        (count > 2).then_some(Drawn { count, last })
+    }
+
+    /// Plays a fetch that nobody else waits for.
+    fn play_alone(
+        &mut self,
+        instance: u32,
+        outlook: &Outlook,
+        served: &Served,
+        (asked, ended): (Time, Time),
+    ) {
+        let since = asked.since(self.service.last_fetch(instance).map_or(self.now, |fetch| fetch.ended));
+        let phase = outlook.phases.iter().rfind(|phase| phase.from <= since).unwrap_or(&outlook.phases[0]);
+        let all = self.per_second(outlook, |place| phase.ends[place].is_none());
+        let mut pick = all * self.instances[instance as usize].rng.random::<f64>();
+        let acting = outlook.flows.iter().enumerate().filter(|(place, _)| phase.ends[*place].is_none());
+        let mut chosen = None;
+        for (_, flow) in acting {
+            chosen = Some(*flow);
+            pick -= self.flows[*flow].requests.per_second();
+            if pick < 0.0 {
+                break;
+            }
+        }
+        self.started += 1;
+        let token = chosen.and_then(|flow| self.flows[flow].token(&self.service.world, self.started));
+        if let Some(token) = token {
+            alone(self.service.cache_mut(instance), &token, served, (asked, ended));
+            self.service.note_fetch(instance, served, (asked, ended));
+        }
+    }
+}
+
+/// How long after a fetch the next request comes that acts, if the rates of these phases come to so much by then.
+fn first_arrival(rates: &[(f64, f64)], mut amount: f64) -> Option<f64> {
+    for (number, (from, rate)) in rates.iter().enumerate() {
+        let until = rates.get(number + 1).map_or(f64::INFINITY, |(next, _)| *next);
+        if *rate > 0.0 && amount <= rate * (until - from) {
+            return Some(from + amount / rate);
+        }
+        amount -= if *rate > 0.0 { rate * (until - from) } else { 0.0 };
+    }
+    None
+}
+
+/// One request to a cache that fetches for it, and is served so: what becomes of its signature. `None` when it causes no
+/// fetch, or one more.
+fn alone(
+    cache: &mut KeyCache<(), Ticket>,
+    token: &Token,
+    served: &Served,
+    (asked, ended): (Time, Time),
+) -> Option<Result<(), Rejection>> {
+    let class = token.class.clone()?;
+    let (mut now, mut tried, mut answer) = (asked, false, None);
+    let mut decisions = Vec::new();
+    cache.handle(Event::Lookup { class: class.clone(), ticket: 0 }, now, &mut decisions);
+    loop {
+        let mut fetch = None;
+        for decision in decisions.drain(..) {
+            match decision {
+                Decision::Answer(_, given) => answer = Some(given),
+                Decision::Fetch(id) => fetch = Some(id),
+                Decision::Cancel(_) => {}
+            }
+        }
+        if let Some(id) = fetch {
+            if now == ended {
+                return None;
+            }
+            now = ended;
+            cache.handle(Event::Fetched(id, served.response()), now, &mut decisions);
+            continue;
+        }
+        match candidates(answer.take()?) {
+            Ok(keys) if !token.is_signed_by(&keys) && !tried => {
+                tried = true;
+                let event = Event::BadSignature { class: class.clone(), tried: keys.version(), ticket: 0 };
+                cache.handle(event, now, &mut decisions);
+            }
+            _ if now == asked => return None,
+            Ok(keys) if token.is_signed_by(&keys) => return Some(Ok(())),
+            Ok(_) => return Some(Err(Rejection::BadSignature)),
+            Err(rejection) => return Some(Err(rejection)),
+        }
+    }
+}
