@@ -7,8 +7,7 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64_simd::URL_SAFE_NO_PAD;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -339,7 +338,7 @@ fn unsigned(value: Option<Value<'_>>, name: &'static str) -> Result<Vec<u8>, Unu
 }
 
 fn octets(value: Option<Value<'_>>, name: &'static str) -> Result<Vec<u8>, Unusable> {
-    URL_SAFE_NO_PAD.decode(&*string(value, name)?).map_err(|_| Unusable::Malformed(name))
+    URL_SAFE_NO_PAD.decode_to_vec(&*string(value, name)?).map_err(|_| Unusable::Malformed(name))
 }
 
 fn string<'a>(value: Option<Value<'a>>, name: &'static str) -> Result<Cow<'a, str>, Unusable> {

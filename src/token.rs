@@ -6,8 +6,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64_simd::{AsOut, URL_SAFE_NO_PAD};
 
 use crate::claims::Claims;
 use crate::json::{Shape, Value};
@@ -84,7 +83,7 @@ impl<'a> Token<'a> {
 impl Scratch {
     /// Room for these segments when decoded.
     fn reserve(&mut self, segments: [&[u8]; 3]) -> &mut [u8] {
-        let needed = segments.map(|segment| base64::decoded_len_estimate(segment.len())).iter().sum();
+        let needed = segments.map(room).iter().sum();
         if self.0.len() < needed {
             self.0.resize(needed, 0);
         }
@@ -110,11 +109,15 @@ fn split(token: &[u8]) -> Result<[&[u8]; 3], Malformed> {
 
 /// Decodes a segment into the start of `free`, which is shortened by what that took.
 fn decode<'a>(segment: &[u8], free: &mut &'a mut [u8], part: Part) -> Result<&'a [u8], Malformed> {
-    let room = base64::decoded_len_estimate(segment.len());
-    let (decoded, rest) = core::mem::take(free).split_at_mut(room);
+    let (decoded, rest) = core::mem::take(free).split_at_mut(room(segment));
     *free = rest;
-    let length = URL_SAFE_NO_PAD.decode_slice(segment, decoded).map_err(|_| Malformed::Base64(part))?;
-    Ok(&decoded[..length])
+    let decoded = URL_SAFE_NO_PAD.decode(segment, decoded.as_out()).map_err(|_| Malformed::Base64(part))?;
+    Ok(decoded)
+}
+
+/// At most so many bytes a segment has when decoded.
+fn room(segment: &[u8]) -> usize {
+    URL_SAFE_NO_PAD.estimated_decoded_length(segment.len())
 }
 
 /// What a header says, as far as it matters. `jwk`, `jku`, `x5u` and `x5c` do not: a token cannot bring the key

@@ -1,9 +1,11 @@
 //! Laws that hold for every token.
 
-use keyquake_core::{Expectations, KeyVersion, Scratch, Token, TokenKind, Verify};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keyquake_core::{Algorithm, Expectations, KeyVersion, Scratch, Token, TokenKind, Verify};
 use proptest::prelude::*;
 
-use crate::forge::{AUDIENCE, ISSUER, KID, Seal, claims, header, judge, sealed};
+use crate::forge::{AUDIENCE, ISSUER, KID, Seal, base64, claims, header, judge, sealed};
 
 /// Text that is often nearly JSON.
 fn nearly_json() -> impl Strategy<Value = String> {
@@ -48,6 +50,29 @@ proptest! {
     }
 
     #[test]
+    fn a_segment_is_read_as_another_library_reads_it(
+        digits in prop::collection::vec(0_u8..64, 1..200),
+        change in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut segment: Vec<u8> = digits.iter().map(|digit| ALPHABET[usize::from(*digit)]).collect();
+        if let Some((place, byte)) = change {
+            let place = place.index(segment.len());
+            segment[place] = byte;
+        }
+        let witness = URL_SAFE_NO_PAD.decode(&segment);
+        let head = format!("{}.{}.", base64(header(&[])), base64(claims(&[])));
+        let token = [head.as_bytes(), &segment].concat();
+        let expected = Expectations::new(ISSUER, AUDIENCE, TokenKind::IdToken);
+        let mut scratch = Scratch::default();
+        let token = Token::parse(&token, &expected, &mut scratch);
+        prop_assert_eq!(token.is_ok(), witness.is_ok());
+        if let (Ok(token), Ok(signature)) = (token, witness) {
+            prop_assert!(token.verify([(KeyVersion(0), &Only(signature))]).is_ok());
+        }
+    }
+
+    #[test]
     fn what_was_in_the_scratch_before_does_not_matter(before in prop::collection::vec(any::<u8>(), 0..200)) {
         let expected = Expectations::new(ISSUER, AUDIENCE, TokenKind::IdToken);
         let mut scratch = Scratch::default();
@@ -57,12 +82,25 @@ proptest! {
     }
 }
 
+/// Believes one signature, of whatever message.
+struct Only(Vec<u8>);
+
+impl Verify for Only {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::Rs256
+    }
+
+    fn verify(&self, _: &[u8], signature: &[u8]) -> bool {
+        signature == self.0
+    }
+}
+
 /// Counts how often it is asked.
 struct Never(std::cell::Cell<usize>);
 
 impl Verify for Never {
-    fn algorithm(&self) -> keyquake_core::Algorithm {
-        keyquake_core::Algorithm::Rs256
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::Rs256
     }
 
     fn verify(&self, _: &[u8], _: &[u8]) -> bool {
