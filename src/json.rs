@@ -3,11 +3,14 @@
 //! What the JSON grammar leaves open is closed here: names are unique, however they are spelt, and the number of
 //! members and the depth are bounded. An object of plain members costs no allocation.
 
+mod plain;
+
 use alloc::borrow::{Cow, ToOwned};
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 
+use arrayvec::ArrayVec;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// How deep objects and arrays may be nested in one member.
@@ -62,9 +65,23 @@ impl<const N: usize> Shape<N> {
         &self,
         bytes: &'a [u8],
         refuse: impl FnOnce(JsonFault) -> E,
-        take: impl FnMut(&str, Value<'a>) -> Result<(), E>,
+        mut take: impl FnMut(&str, Value<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
         let Ok(text) = core::str::from_utf8(bytes) else { return Err(refuse(JsonFault::Encoding)) };
+        let mut members = ArrayVec::<_, N>::new();
+        match plain::read(text, &mut members) {
+            Some(()) => members.drain(..).try_for_each(|(name, value)| take(name, value)),
+            None => self.read_any(text, refuse, take),
+        }
+    }
+
+    /// The same for any text, plain or not; what it says is the rule.
+    fn read_any<'a, E>(
+        &self,
+        text: &'a str,
+        refuse: impl FnOnce(JsonFault) -> E,
+        take: impl FnMut(&str, Value<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let fault = Cell::new(None);
         let mut refusal = None;
         let members = Members { shape: self, take, fault: &fault, refusal: &mut refusal };
@@ -101,25 +118,22 @@ where
     }
 
     fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
-        let mut names = [const { Cow::Borrowed("") }; N];
-        let mut count = 0;
+        let mut names: ArrayVec<Cow<'_, str>, N> = ArrayVec::new();
         let anything = Reader { depth: MAX_DEPTH, list: false, fault: self.fault };
         while let Some(Value::Text(name)) = map.next_key_seed(anything)? {
-            if names[..count].contains(&name) {
+            if names.contains(&name) {
                 return Err(stop(self.fault, JsonFault::DuplicateName));
             }
-            let Some(free) = names.get_mut(count) else {
+            if names.is_full() {
                 return Err(stop(self.fault, JsonFault::TooManyMembers));
-            };
-            *free = name;
-            let name: &str = free;
-            count += 1;
-
-            let value = map.next_value_seed(Reader { list: self.shape.lists.contains(&name), ..anything })?;
-            if let Err(refusal) = (self.take)(name, value) {
+            }
+            let list = self.shape.lists.contains(&&*name);
+            let value = map.next_value_seed(Reader { list, ..anything })?;
+            if let Err(refusal) = (self.take)(&name, value) {
                 *self.refusal = Some(refusal);
                 return Err(A::Error::custom("refused"));
             }
+            names.push(name);
         }
         Ok(())
     }
