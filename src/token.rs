@@ -29,7 +29,6 @@ pub struct Token<'a> {
     pub(crate) signing_input: &'a [u8],
     pub(crate) signature: &'a [u8],
     pub(crate) claims: Claims<'a>,
-    header: &'a [u8],
     kid: Option<Cow<'a, str>>,
     algorithm: Algorithm,
 }
@@ -55,13 +54,7 @@ impl<'a> Token<'a> {
         let claims = Claims::read(decode(payload, &mut free, Part::Payload)?)?;
         let signature = decode(signature, &mut free, Part::Signature)?;
         let signing_input = &token[..header.len() + 1 + payload.len()];
-        Ok(Self { expected, signing_input, signature, claims, header, kid, algorithm })
-    }
-
-    /// The first segment as it came: equal segments have equal [`class`](Self::class)es, so a driver can look up
-    /// by it without building one.
-    pub fn header(&self) -> &'a [u8] {
-        self.header
+        Ok(Self { expected, signing_input, signature, claims, kid, algorithm })
     }
 
     /// What decides which keys may verify the token.
