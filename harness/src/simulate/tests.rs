@@ -37,6 +37,47 @@ fn every_scenario_of_the_repository_ends_as_it_promises() {
     }
 }
 
+/// The stories that a live run plays at a trickle, as those who lived them did: at full length and full rates.
+fn story(name: &str, fuller: &[(&str, &str)]) -> Record {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(name).with_extension("toml");
+    let mut text = fs::read_to_string(path).unwrap();
+    for (trickle, rate) in fuller {
+        assert!(text.contains(trickle), "{trickle}");
+        text = text.replace(trickle, rate);
+    }
+    let source = Source::new(name, &text, &[]).unwrap();
+    record_of(&Plan::check(&source, Engine::Simulated).unwrap())
+}
+
+#[test]
+fn six_hours_without_a_refetch_refuse_new_logins_for_four() {
+    let fuller = [("6/min", "1000/s"), ("3/min", "50/s"), ("replicas = 4", "replicas = 40")];
+    let record = story("six-hour-ttl", &fuller);
+    assert_eq!(record.verdict, Verdict::Pass, "{:?}", record.reasons);
+    let cell = &record.cells[0];
+    let logins = &cell.episodes[0].metrics.streams["logins"].time_to_recover;
+    let window = cell.windows.width_s;
+    assert!((logins.seconds.unwrap() - 4.0 * 3_600.0).abs() <= window, "{logins:?}, windows of {window} s");
+    assert!(cell.metrics.all.requests > 20_000_000, "{}", cell.metrics.all.requests);
+}
+
+#[test]
+fn a_daily_poll_refuses_a_tenth_until_the_restart_and_nothing_if_told_a_day_ahead() {
+    let fuller = [("\"18/s\"", "\"1800/s\""), ("\"2/s\"", "\"200/s\""), ("replicas = 10", "replicas = 100")];
+    let record = story("daily-poll", &fuller);
+    assert_eq!(record.verdict, Verdict::Pass, "{:?}", record.reasons);
+    let windows = &record.cells[0].windows;
+    let within = |from: f64, until: f64| {
+        let number = |at: f64| ((at - windows.first_s) / windows.width_s) as usize;
+        let sum = |column: &[u64]| column[number(from)..number(until)].iter().sum::<u64>() as f64;
+        sum(&windows.false_rejects) / sum(&windows.requests)
+    };
+    assert!((0.05..=0.15).contains(&within(60.0, 180.0)), "{}", within(60.0, 180.0));
+    assert!(within(240.0, 300.0) < 0.001, "60 s after the start of the restart: {}", within(240.0, 300.0));
+    let announced = story("daily-poll-announced", &fuller);
+    assert_eq!((announced.verdict, announced.cells[0].metrics.all.denied), (Verdict::Pass, 0));
+}
+
 #[test]
 fn one_seed_gives_the_same_bytes_and_another_gives_others() {
     let lines = |seed: u32| {
