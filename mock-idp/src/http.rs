@@ -185,9 +185,9 @@ async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    match provider.guard.check(&headers) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.reply().into_response(),
+    match provider.guard.refuse(&headers) {
+        None => next.run(request).await,
+        Some(refusal) => refusal.into_response(),
     }
 }
 

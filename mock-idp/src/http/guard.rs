@@ -14,9 +14,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::error_reply;
 use crate::fault::Reply;
 
-/// Refuses what a provider must not do for everybody.
+/// Refuses what a local server must not do for everybody.
 ///
-/// A browser sends requests to this machine in the name of any page. So an `Origin` must be the provider's own, and on
+/// A browser sends requests to this machine in the name of any page. So an `Origin` must be the server's own, and on
 /// loopback the `Host` must name loopback: a page can point its own name at 127.0.0.1 (DNS rebinding).
 #[derive(Debug)]
 pub struct Guard {
@@ -37,7 +37,7 @@ pub enum GuardError {
 }
 
 impl Guard {
-    /// The guard of a provider that listens on this address. With a token it is asked for, on loopback too.
+    /// The guard of a server that listens on this address. With a token it is asked for, on loopback too.
     ///
     /// # Errors
     ///
@@ -51,7 +51,12 @@ impl Guard {
         }
     }
 
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// What to answer a request with these headers instead of doing what it asks for; `None` where it may go on.
+    pub fn refuse(&self, headers: &HeaderMap) -> Option<Reply> {
+        self.check(headers).err().map(Refusal::reply)
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let host = single(headers, HOST).ok_or(Refusal::Host)?;
         if self.loopback && !names_loopback(host) {
             return Err(Refusal::Host);
@@ -68,19 +73,19 @@ impl Guard {
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+enum Refusal {
     Host,
     Origin,
     Token,
 }
 
 impl Refusal {
-    pub(super) fn reply(self) -> Reply {
+    fn reply(self) -> Reply {
         match self {
             Self::Host => error_reply(StatusCode::FORBIDDEN, "the `Host` header does not name this machine"),
-            Self::Origin => error_reply(StatusCode::FORBIDDEN, "the `Origin` is not the provider's own"),
+            Self::Origin => error_reply(StatusCode::FORBIDDEN, "the `Origin` is not this server's own"),
             Self::Token => {
-                let mut reply = error_reply(StatusCode::UNAUTHORIZED, "the provider's token is needed");
+                let mut reply = error_reply(StatusCode::UNAUTHORIZED, "this server's token is needed");
                 reply.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 reply
             }
