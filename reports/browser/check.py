@@ -9,34 +9,11 @@ import pathlib
 import sys
 
 from devtools import Chromium
+from looks import faint, media, policy, settles, size
 
 WIDE, NARROW, PAPER = 1100, 360, 718  # CSS pixels; the last is A4 between margins of 1 cm
 TABS_MAX = 200
 SENTENCES_MAX = 8  # of each check
-
-CONTRAST_MIN = 4.5  # WCAG 2.2, 1.4.3
-
-# Texts that cannot be read against the page's ground, by their colours as computed.
-CONTRAST = """
-(() => {
-  const parts = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
-  const light = colour => {
-    const [r, g, b] = parts(colour).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const ground = light(getComputedStyle(document.body).backgroundColor);
-  const faint = new Set();
-  for (const element of document.querySelectorAll("body *")) {
-    const words = [...element.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.data.trim());
-    if (!words || !element.checkVisibility() || element.closest("style, title, desc, defs")) continue;
-    const style = getComputedStyle(element);
-    const ink = light(element.closest("svg") ? style.fill : style.color);
-    const contrast = (Math.max(ink, ground) + .05) / (Math.min(ink, ground) + .05);
-    if (contrast < %s) faint.add(`${element.textContent.trim().slice(0, 40)} (${contrast.toFixed(1)})`);
-  }
-  return [...faint];
-})()
-""" % CONTRAST_MIN
 
 # Texts of a chart that lie over each other, or outside of it.
 COLLISIONS = """
@@ -57,36 +34,6 @@ COLLISIONS = """
   }
   return found;
 })()
-"""
-
-# What the page's Content-Security-Policy lets through, of what it must stop.
-TRESPASS = """
-(async () => {
-  const stopped = [];
-  document.addEventListener("securitypolicyviolation", event => stopped.push(event.effectiveDirective));
-  const script = document.createElement("script");
-  script.textContent = "window.trespassed = true";
-  document.body.append(script);
-  const image = new Image();
-  image.src = "http://127.0.0.1:9/pixel";
-  const frame = document.createElement("iframe");
-  frame.src = "http://127.0.0.1:9/frame";
-  document.body.append(image, frame);
-  await fetch("http://127.0.0.1:9/data").catch(() => null);
-  await new Promise(done => setTimeout(done, 50));
-  [script, image, frame].forEach(element => element.remove());
-  const wanted = ["script-src-elem", "img-src", "frame-src", "connect-src"];
-  return [...wanted.filter(directive => !stopped.includes(directive)), ...window.trespassed ? ["an inline script ran"] : []];
-})()
-"""
-
-# Whether something becomes true within two seconds: a jump within the page takes its time.
-SETTLED = """
-new Promise(done => {
-  const until = performance.now() + 2000;
-  const look = () => %s ? done(true) : performance.now() > until ? done(false) : setTimeout(look, 10);
-  look();
-})
 """
 
 FOCUSED = """
@@ -132,7 +79,7 @@ def keyboard(page):
     if not (first["skip"] and first["onScreen"]):
         yield f"the first Tab shows no skip link: {first}"
     page.press("Enter", 13, "\r")
-    if not page.evaluate(SETTLED % "document.activeElement.matches('main')"):
+    if not settles(page, "document.activeElement.matches('main')"):
         yield "the skip link does not lead to the results"
     opened = set()
     for _ in range(TABS_MAX):
@@ -166,12 +113,12 @@ def looks(page):
 def colours(page):
     """Dark is dark in every role, and all text can be read in both."""
     light = looks(page)
-    yield from (f"faint on light: {text}" for text in page.evaluate(CONTRAST))
+    yield from (f"faint on light: {text}" for text in faint(page))
     media(page, scheme="dark")
     dark = looks(page)
     if len(light) != len(dark) or any(a == b for a, b in zip(light, dark)):
         yield f"dark mode changes too little: {light} to {dark}"
-    yield from (f"faint on dark: {text}" for text in page.evaluate(CONTRAST))
+    yield from (f"faint on dark: {text}" for text in faint(page))
     media(page)
 
 
@@ -210,20 +157,6 @@ def paper(page):
     )
     media(page)
     size(page, WIDE)
-
-
-def policy(page):
-    """The Content-Security-Policy stops scripts, images, frames and connections. It is last: it makes the noise that `quiet` forbids."""
-    yield from (f"the CSP does not stop: {what}" for what in page.evaluate(TRESPASS))
-
-
-def media(page, kind="screen", scheme="light"):
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    page.call("Emulation.setEmulatedMedia", media=kind, features=features)
-
-
-def size(page, width):
-    page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
 
 
 def take_pictures(page, path, folder):

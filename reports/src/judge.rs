@@ -1,6 +1,7 @@
 //! From what was measured to a verdict.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use crate::record::{
     Cell, Comparison, Episode, EpisodeMetrics, Fidelity, Gate, GateResult, GateState, Lasting, Metric,
@@ -31,6 +32,38 @@ pub fn judge(record: &mut Record) {
         let more = record.reasons.len() - REASONS_MAX;
         record.reasons.truncate(REASONS_MAX);
         record.reasons.push(format!("And {more} more."));
+    }
+}
+
+/// A metric of the cohort in the episode where it was worst, or of the run if it is run-wide: what a gate on it is held
+/// against. `None` without data.
+pub fn worst(cell: &Cell, metric: Metric) -> Option<Worst> {
+    let gate = Gate { metric, of: "cohort".into(), comparison: Comparison::AtMost, limit: 0.0 };
+    let found = places(&gate, cell).into_iter().filter_map(|(_, known)| match known {
+        Known::Value(value) => Some(Worst { metric, value, at_least: false }),
+        Known::AtLeast(value) => Some(Worst { metric, value, at_least: true }),
+        Known::Nothing => None,
+    });
+    // What has no end in sight is longer than what has one.
+    let longest = |a: &Worst, b: &Worst| a.at_least.cmp(&b.at_least).then(a.value.total_cmp(&b.value));
+    // To survive an outage for longer is better; of everything else less is.
+    if metric == Metric::OutageSurvival { found.min_by(longest) } else { found.max_by(longest) }
+}
+
+/// What is known of a metric where it was worst; as text with its unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Worst {
+    metric: Metric,
+    /// In the metric's unit.
+    pub value: f64,
+    /// Whether the true value is at least this, because the run ended first.
+    pub at_least: bool,
+}
+
+impl fmt::Display for Worst {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.at_least { ">= " } else { "" };
+        write!(out, "{mark}{}", format::quantity(self.metric.unit(), self.value))
     }
 }
 
@@ -356,6 +389,27 @@ mod tests {
             cell.episodes.push(episode);
         }
         cell
+    }
+
+    #[test]
+    fn the_worst_of_a_metric_is_the_longest_and_for_outages_the_shortest() {
+        let text = |cell: &Cell, metric| worst(cell, metric).map(|worst| worst.to_string());
+        let known = cell(&[recovered(20.0), inconclusive(), recovered(25.0)]);
+        assert_eq!(text(&known, TimeToRecover).as_deref(), Some("25 s"));
+        assert_eq!(
+            text(&cell(&[recovered(50.0), not_recovered(40.0)]), TimeToRecover).as_deref(),
+            Some(">= 40 s")
+        );
+        assert_eq!(text(&cell(&[inconclusive()]), TimeToRecover), None);
+        let mut outages = cell(&[recovered(1.0), recovered(1.0), recovered(1.0)]);
+        let survived = [None, Some((60.0, true)), Some((90.0, false))];
+        for (episode, lasting) in outages.episodes.iter_mut().zip(survived) {
+            episode.metrics.outage_survival =
+                lasting.map(|(seconds, at_least)| Lasting { seconds, at_least });
+        }
+        assert_eq!(text(&outages, OutageSurvival).as_deref(), Some("90 s"));
+        let volume = known.metrics.jwks.jwks_requests as f64;
+        assert_eq!(worst(&known, JwksRequests).map(|worst| worst.value), Some(volume));
     }
 
     #[test]

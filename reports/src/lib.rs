@@ -24,7 +24,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use judge::judge;
+pub use judge::{Worst, judge, worst};
 pub use record::Record;
 pub use summary::terminal;
 

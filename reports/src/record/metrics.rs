@@ -1,9 +1,12 @@
 //! What is measured, of the whole run and of each episode.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::format;
 
 /// What was measured over the whole run, warm-up excluded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,6 +77,13 @@ pub struct Lasting {
     pub seconds: f64,
     /// Whether it lasted longer than was looked.
     pub at_least: bool,
+}
+
+impl fmt::Display for Lasting {
+    /// As the reports print it: `20.3 s`, `>= 20.3 s`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&format::lasting(self.seconds, self.at_least))
+    }
 }
 
 /// How long the tokens of a revoked key were still accepted.
