@@ -3,6 +3,8 @@
 mod agreement;
 mod folder;
 mod idp;
+mod lab;
+mod listen;
 mod rehearsal;
 mod report;
 mod run;
@@ -41,6 +43,8 @@ enum Command {
     Run(run::Run),
     /// Rehearse the same in virtual time: a day in moments.
     Simulate(simulate::Simulate),
+    /// Move settings on a local page and see the curves change.
+    Lab(lab::Lab),
     /// Draw the report of a result.json again.
     Report(report::Report),
     /// Run the mock IdP alone, for any service to point at.
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(run) => run.execute(),
         Command::Simulate(simulate) => simulate.execute(),
+        Command::Lab(lab) => lab.execute(),
         Command::Report(report) => report.execute(),
         Command::Idp(idp) => idp.execute(),
     };

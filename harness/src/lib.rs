@@ -5,6 +5,7 @@ mod cli;
 #[cfg(test)]
 mod fuzz;
 mod interrupt;
+mod lab;
 mod live;
 mod measure;
 mod observe;

@@ -100,6 +100,21 @@ pub(crate) struct Rotation {
     pub(crate) replace: Option<bool>,
 }
 
+impl Rotation {
+    /// The style as written, or as the numbers have it; `None` where neither says.
+    pub(crate) fn style(&self) -> Option<Style> {
+        let lead = || {
+            self.lead.map(|lead| match lead {
+                SignedSpan { negative: true, .. } => Style::Late,
+                SignedSpan { length, .. } if length > Span::ZERO => Style::Overlap,
+                _ if self.retention == Some(Span::ZERO) => Style::NoOverlap,
+                _ => Style::JustInTime,
+            })
+        };
+        self.style.or_else(lead)
+    }
+}
+
 /// How rotations that repeat fall onto the ages of the caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

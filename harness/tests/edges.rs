@@ -345,6 +345,18 @@ fn the_idp_alone_ends_well_when_it_is_told_to() {
     }
 }
 
+#[test]
+fn the_lab_ends_well_when_it_is_told_to() {
+    let home = Home::new();
+    for signal in ["INT", "TERM"] {
+        let running = Running::until(home.keyquake(&["lab", "edge.toml", "--port", "0"]), "Ctrl-C ends it");
+        running.signal(signal);
+        let (code, printed, _) = running.end();
+        assert_eq!(code, Some(0), "{signal}");
+        assert!(printed.starts_with("http://127.0.0.1:"), "{printed}");
+    }
+}
+
 /// Text as it is, and as it must not be.
 fn spoilt(record: &str) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let with = |from: &str, to: &str| {

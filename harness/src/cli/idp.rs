@@ -1,7 +1,6 @@
 //! `keyquake idp`: the mock IdP alone, on a port of its own.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,8 +11,8 @@ use keyquake_idp::{
     Clock, Guard, Idp as Machine, KeyRing, Provider, Rotation, Settings, SigningKey, Style, Timeline,
 };
 use reqwest::Url;
-use tokio::net::TcpListener;
 
+use super::listen::listen;
 use super::{End, Unusable};
 use crate::interrupt::Interrupt;
 use crate::terminal::{print, say};
@@ -79,19 +78,6 @@ fn is_issuer(text: &str) -> bool {
     })
 }
 
-/// What is wrong with an address, and the way out if that is its port.
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "\nhint: `--port 0` takes a free one",
-        io::ErrorKind::PermissionDenied => {
-            "\nhint: ports below 1024 are often reserved; `--port 0` takes a free one"
-        }
-        io::ErrorKind::AddrNotAvailable => "\nhint: `--host` must be an address of this machine",
-        _ => "",
-    };
-    format!("error: cannot listen on {address}: {error}{hint}")
-}
-
 /// The styles that make sense again and again.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Rotating {
@@ -115,8 +101,7 @@ impl Idp {
             .map_err(|error| Unusable(format!("error: {error}\nhint: set {ADMIN_TOKEN}")))?;
         self.check().map_err(|error| Unusable(format!("error: {error}")))?;
         let timeline = Timeline::new(Vec::new(), Vec::new())?;
-        let listener =
-            TcpListener::bind(address).await.map_err(|error| Unusable(cannot_listen(address, &error)))?;
+        let listener = listen(address).await?;
         let issuer = self.issuer.clone().unwrap_or(format!("http://{}", listener.local_addr()?));
         let keys = KeyRing::generate(&timeline, self.algorithm()).context("cannot generate keys")?;
         let clock = Clock::start_today(Span::ZERO, 1.0)?;

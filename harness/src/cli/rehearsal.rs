@@ -90,7 +90,7 @@ pub(super) fn conclude(folder: &Folder, record: &Record) -> anyhow::Result<End> 
 }
 
 /// The text of a file, and no more of it than is needed to see that it is too long.
-fn read(path: &Path) -> io::Result<String> {
+pub(super) fn read(path: &Path) -> io::Result<String> {
     let mut text = Vec::new();
     File::open(path)?.take(Source::MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
     String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))

@@ -282,26 +282,12 @@ impl Check<'_> {
         })
     }
 
-    /// The style as written, or as the numbers have it.
     fn style(&self, i: usize, written: &scenario::Rotation) -> Result<Style, String> {
-        let keeps_old = written.retention != Some(Span::ZERO);
-        match (written.style, written.lead) {
-            (Some(style), _) => Ok(style),
-            (None, Some(lead)) if lead.negative => Ok(Style::Late),
-            (None, Some(lead)) if lead.length > Span::ZERO => Ok(Style::Overlap),
-            (None, Some(_)) if keeps_old => Ok(Style::JustInTime),
-            (None, Some(_)) => Ok(Style::NoOverlap),
-            (None, None) => {
-                let hint =
-                    "the styles are `overlap`, `just-in-time`, `no-overlap`, `late`, `revoke` and `rekey`";
-                let path = format!("rotation[{i}]");
-                Err(self.source.complain(
-                    &path,
-                    "the rotation has neither `style` nor `lead`",
-                    Some(hint.into()),
-                ))
-            }
-        }
+        written.style().ok_or_else(|| {
+            let hint = "the styles are `overlap`, `just-in-time`, `no-overlap`, `late`, `revoke` and `rekey`";
+            let message = "the rotation has neither `style` nor `lead`";
+            self.source.complain(&format!("rotation[{i}]"), message, Some(hint.into()))
+        })
     }
 
     /// How long after its issue a token can still be accepted.

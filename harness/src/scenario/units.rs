@@ -61,6 +61,13 @@ impl FromStr for SignedSpan {
     }
 }
 
+impl fmt::Display for SignedSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.negative { "-" } else { "" };
+        write!(f, "{sign}{}", self.length)
+    }
+}
+
 /// A plain decimal number, neither signed nor in scientific notation.
 fn decimal(text: &str) -> Option<f64> {
     let text = text.trim();
