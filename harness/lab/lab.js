@@ -113,7 +113,7 @@ const GROUPS = [
     { id: "replicas", label: "Replicas", path: "fleet.replicas", stops: upTo(1000), plain: true },
     { id: "caches", label: "Caches at the start", path: "fleet.cache",
       choices: [["staggered", "of all ages"], ["cold", "empty"]] },
-    { id: "rate", label: "Requests of sessions", path: "traffic.rate", stops: upTo(10000).map(rate => rate + "/s") },
+    { id: "rate", label: "Requests of sessions", path: "traffic.rate", stops: upTo(1000000).map(rate => rate + "/s") },
     { id: "sessions", label: "Sessions", path: "traffic.sessions", stops: upTo(100000), plain: true },
   ]],
 ];

@@ -39,8 +39,10 @@ const MAX_SCENARIO: usize = 64 << 10;
 const MAX_BODY: usize = 4 * MAX_SCENARIO;
 /// The most simulations at a time. A page has one at work, so a second page need not wait.
 const MAX_AT_WORK: usize = 2;
-/// The most requests of a simulation: some seconds of work, which nobody could call off.
+/// The most requests of a simulation that must play each: some seconds of work, which nobody could call off.
 const MAX_REQUESTS: f64 = 2e6;
+/// The most hours of all caches together of any other.
+const MAX_CACHE_HOURS: f64 = 20_000.0;
 /// The most caches of a simulation.
 const MAX_CACHES: u32 = 4_096;
 
@@ -223,16 +225,23 @@ fn check_size(source: &Source, plan: &Plan) -> Result<(), String> {
         let message = format!("{} caches are more than the lab simulates ({MAX_CACHES})", plan.instances());
         return Err(source.complain("fleet.workers", message, None));
     }
+    let hours = plan.duration.saturating_add(plan.warmup).as_secs_f64() / 3_600.0;
+    let cache_hours = hours * f64::from(plan.instances());
+    if cache_hours > MAX_CACHE_HOURS {
+        let message = format!(
+            "{cache_hours:.0} hours of caches are more than the lab simulates ({MAX_CACHE_HOURS:.0})"
+        );
+        return Err(source.complain("duration", message, None));
+    }
     let of_stream = |stream: &crate::plan::Stream| {
         let lasting = stream.until.since(stream.from).as_secs_f64() * stream.per_second;
         lasting + stream.burst.map_or(0.0, |(_, count)| f64::from(count))
     };
     let requests: f64 = plan.streams.iter().map(of_stream).sum();
-    if requests <= MAX_REQUESTS {
-        return Ok(());
-    }
-    let message = format!("{requests:.0} requests are more than the lab simulates ({MAX_REQUESTS:.0})");
-    let hint = "lower the rate or the duration here; `keyquake simulate` takes its time".to_owned();
+    let Some(reason) = plan.coupled.filter(|_| requests > MAX_REQUESTS) else { return Ok(()) };
+    let message =
+        format!("{requests:.0} requests are more than the lab plays one by one ({MAX_REQUESTS:.0})");
+    let hint = format!("it must play each, because {reason}; `keyquake simulate` takes its time");
     Err(source.complain("traffic.rate", message, Some(hint)))
 }
 

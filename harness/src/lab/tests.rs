@@ -170,8 +170,14 @@ async fn a_mistake_is_answered_with_its_place() {
     assert_eq!(nowhere, "error: the path `name.x` leads nowhere in this scenario");
     let crowd = server.complaint(json!({ "fleet.replicas": "1000", "fleet.workers": "5" })).await;
     assert!(crowd.starts_with("error: 5000 caches are more than the lab simulates"), "{crowd}");
-    let endless = server.complaint(json!({ "traffic.rate": "50000/s" })).await;
-    assert!(endless.starts_with("error: 3000000 requests are more than the lab simulates"), "{endless}");
+    let endless = server.complaint(json!({ "duration": "366d", "fleet.replicas": "10" })).await;
+    assert!(endless.contains(" hours of caches are more than the lab simulates"), "{endless}");
+    let coupled = json!({ "traffic.rate": "50000/s", "traffic.balance": "sticky" });
+    let coupled = server.complaint(coupled).await;
+    assert!(
+        coupled.starts_with("error: 3000000 requests are more than the lab plays one by one"),
+        "{coupled}"
+    );
 }
 
 #[tokio::test]
