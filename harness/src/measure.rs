@@ -102,6 +102,7 @@ impl Run<'_> {
             reasons: self.cut_short.iter().cloned().collect(),
             warnings,
             cells: vec![self.cell()],
+            sweep: None,
         }
     }
 

@@ -7,13 +7,16 @@ mod axis;
 mod columns;
 mod denied;
 mod exposure;
+pub(crate) mod heat;
 pub(crate) mod ink;
 mod latency;
 mod markers;
+mod pareto;
 mod phase;
 mod recovery;
 mod timeline;
 
+use std::borrow::Cow;
 use std::io;
 
 use plotters::coord::Shift;
@@ -21,7 +24,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor;
 
 use crate::format;
-use crate::record::Cell;
+use crate::record::{Cell, Sweep};
 use crate::table::Table;
 use axis::Axis;
 use ink::Ink;
@@ -41,7 +44,7 @@ const SCALE: i32 = 4;
 /// A picture and what belongs to it.
 pub(crate) struct Chart {
     /// Its name, also of its file.
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) title: String,
     pub(crate) svg: String,
     /// The same as numbers.
@@ -60,6 +63,17 @@ pub(crate) fn draw_all(cell: &Cell, id: &str) -> io::Result<Vec<Chart>> {
     for chart in drawn {
         charts.extend(chart.map_err(io::Error::other)?);
     }
+    Ok(charts)
+}
+
+/// All charts of a sweep: what settings cost first.
+///
+/// # Errors
+///
+/// As [`draw_all`].
+pub(crate) fn draw_sweep(sweep: &Sweep) -> io::Result<Vec<Chart>> {
+    let mut charts: Vec<Chart> = pareto::draw(sweep).map_err(io::Error::other)?.into_iter().collect();
+    charts.extend(heat::draw_all(sweep).map_err(io::Error::other)?);
     Ok(charts)
 }
 

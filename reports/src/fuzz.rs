@@ -23,13 +23,16 @@ const WORDS: &[&str] = &[
     "\\u001b[31m",
     "|`*_",
     "null,",
+    "\"front\": [0],",
+    "\"recommended\": {\"cell\": 0, \"rule\": \"knee\"},",
+    "\"unplayable\"",
     "[],",
 ];
 
 /// What is read is read back equal after writing, and can be drawn.
 #[test]
 fn record() {
-    let records = [sample::no_overlap(), sample::overlap(), sample::aborted()];
+    let records = [sample::no_overlap(), sample::overlap(), sample::aborted(), sample::sweep()];
     let seeds = records.map(|record| record.to_json().unwrap());
     Target::new("record", seeds).words(WORDS).run(|input| {
         let Ok(mut record) = Record::from_json(input) else { return };
@@ -43,7 +46,11 @@ fn record() {
 
 fn draw(record: &Record) {
     let cells = record.cells.iter().take(CELLS_WITH_CHARTS);
-    let charts: Vec<_> = cells.map(|cell| chart::draw_all(cell, "c").expect("it can be drawn")).collect();
+    let mut charts: Vec<_> = cells.map(|cell| chart::draw_all(cell, "c").expect("it can be drawn")).collect();
+    if let Some(sweep) = &record.sweep {
+        charts.insert(0, chart::draw_sweep(sweep).expect("it can be drawn"));
+        assert!(crate::sweep::csv(sweep).lines().count() > sweep.cells.len());
+    }
     for chart in charts.iter().flatten() {
         sample::assert_well_formed(&chart.svg);
         assert!(!chart.svg.contains("NaN"), "{}: {}", chart.name, chart.svg);

@@ -1,5 +1,6 @@
 //! `report.html`: one file without script or network, to be read by people who were not there.
 
+mod sweep;
 mod traffic;
 
 use crate::chart::{self, Chart};
@@ -9,10 +10,13 @@ use crate::story::{self, Figure, Story};
 use crate::summary::{self, CellSummary, Summary};
 use crate::table::{Column, Entry, Table, Tone};
 
-/// The page. `charts` are those of the first cells, in order.
+/// The page. `charts` are those of the first cells, in order, or those of the sweep.
 pub(crate) fn page(record: &Record, charts: &[Vec<Chart>]) -> String {
     let summary = Summary::new(record);
     let mut html = head(&summary) + &header(&summary) + "<main id=\"main\" tabindex=\"-1\">\n";
+    if let Some(swept) = &record.sweep {
+        html += &sweep::section(swept, charts.first().map_or(&[], Vec::as_slice));
+    }
     for (index, (cell, told)) in record.cells.iter().zip(&summary.cells).enumerate() {
         html += &section_of_cell(cell, told, charts.get(index).map_or(&[], Vec::as_slice));
     }
@@ -279,9 +283,45 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_a_sweep_is_well_formed_and_every_picture_has_its_table() {
+        let mut record = sample::sweep();
+        judge(&mut record);
+        let charts = vec![chart::draw_sweep(record.sweep.as_ref().unwrap()).unwrap()];
+        let page = page(&record, &charts);
+        assert_well_formed(&page);
+        let order = [
+            "<h2>The recommended setting</h2>",
+            "<h2>Found by bisection</h2>",
+            "<h2>What each setting costs</h2>",
+            "<h2>The settings side by side</h2>",
+            "<h2>Every cell</h2>",
+            "<h2>Repeat it</h2>",
+        ];
+        let places: Vec<usize> = order.iter().map(|part| page.find(part).expect(part)).collect();
+        assert!(places.is_sorted(), "{places:?}");
+        assert_eq!(page.matches("<svg").count(), 6);
+        assert_eq!(page.matches("The same as a table").count(), 8, "two searches, too");
+        let hostile = || String::from("<script>alert(1)</script>\"'&\u{1}");
+        let mut sweep = record.sweep.take().unwrap();
+        sweep.axes[0].path = hostile();
+        sweep.axes[1].values[0] = hostile();
+        sweep.parameters.insert(hostile(), hostile());
+        for cell in &mut sweep.cells {
+            let value = cell.parameters.remove("fleet.policy.ttl").unwrap();
+            cell.parameters.insert(hostile(), value + &hostile());
+        }
+        sweep.findings[0].parameters.insert(hostile(), hostile());
+        let charts = vec![chart::draw_sweep(&sweep).unwrap()];
+        record.sweep = Some(sweep);
+        let page = super::page(&record, &charts);
+        assert!(!page.contains("<script") && !page.contains('\u{1}'));
+        assert_well_formed(&page);
+    }
+
+    #[test]
     fn every_chart_has_a_name_a_description_and_a_table() {
         let (page, charts) = drawn(&mut sample::no_overlap());
-        let names: Vec<&str> = charts[0].iter().map(|chart| chart.name).collect();
+        let names: Vec<&str> = charts[0].iter().map(|chart| &*chart.name).collect();
         assert_eq!(names, ["denied", "recovery", "latency"]);
         for chart in &charts[0] {
             assert!(chart.svg.contains(" role=\"img\" aria-labelledby="), "{}", chart.name);

@@ -1,5 +1,7 @@
 //! From what was measured to a verdict.
 
+mod sweep;
+
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -18,8 +20,14 @@ const REASONS_MAX: usize = 12;
 /// the generator could not keep its schedule within an episode: its numbers then say nothing about the target, whatever the
 /// gates make of them. Then a gate that failed outweighs one without data, and that outweighs all that held.
 ///
+/// The gates of a sweep were held against each replication: its verdict is that of its worst cell, and a setting is
+/// recommended.
+///
 /// Judging twice gives what judging once gave.
 pub fn judge(record: &mut Record) {
+    if let Some(sweep) = &mut record.sweep {
+        sweep::judge(sweep);
+    }
     for cell in &mut record.cells {
         let results = cell.gates.iter().map(|result| evaluate(&result.gate, cell)).collect();
         cell.gates = results;
@@ -27,7 +35,10 @@ pub fn judge(record: &mut Record) {
     if matches!(record.verdict, Verdict::Aborted | Verdict::Incomplete) {
         return;
     }
-    (record.verdict, record.reasons) = verdict(&record.cells);
+    (record.verdict, record.reasons) = match &record.sweep {
+        Some(sweep) => sweep::verdict(sweep),
+        None => verdict(&record.cells),
+    };
     if record.reasons.len() > REASONS_MAX {
         let more = record.reasons.len() - REASONS_MAX;
         record.reasons.truncate(REASONS_MAX);
@@ -38,8 +49,7 @@ pub fn judge(record: &mut Record) {
 /// A metric of the cohort in the episode where it was worst, or of the run if it is run-wide: what a gate on it is held
 /// against. `None` without data.
 pub fn worst(cell: &Cell, metric: Metric) -> Option<Worst> {
-    let gate = Gate { metric, of: "cohort".into(), comparison: Comparison::AtMost, limit: 0.0 };
-    let found = places(&gate, cell).into_iter().filter_map(|(_, known)| match known {
+    let found = places((metric, "cohort"), cell).into_iter().filter_map(|(_, known)| match known {
         Known::Value(value) => Some(Worst { metric, value, at_least: false }),
         Known::AtLeast(value) => Some(Worst { metric, value, at_least: true }),
         Known::Nothing => None,
@@ -143,12 +153,22 @@ fn gate_reasons(cell: &Cell, state: GateState) -> Vec<String> {
 
 /// Why a gate did not hold, in words.
 fn gate_reason(result: &GateResult, cell: &Cell) -> String {
+    let found = shortfall(result);
+    let episode = result.episode.map(|index| index as usize);
+    match episode.and_then(|index| Some((index, cell.episodes.get(index)?))) {
+        Some((index, episode)) => format!("{found}, in {}", place(index, episode)),
+        None => found,
+    }
+}
+
+/// How a gate did not hold, in words.
+fn shortfall(result: &GateResult) -> String {
     let gate = &result.gate;
     let unit = gate.metric.unit();
     let limit = format::quantity(unit, gate.limit);
     let metric = gate.metric.name().replace("jwks", "JWKS").replace('_', " ");
     let subject = if gate.metric.is_run_wide() { metric } else { format!("{metric} ({})", gate.of) };
-    let found = match result.value {
+    match result.value {
         None => format!("too little data to say whether {gate}"),
         Some(value) if result.at_least => {
             let endless = match gate.metric {
@@ -175,11 +195,6 @@ fn gate_reason(result: &GateResult, cell: &Cell) -> String {
                 Comparison::Exactly => format!("{subject} is {value} and not exactly {limit}"),
             }
         }
-    };
-    let episode = result.episode.map(|index| index as usize);
-    match episode.and_then(|index| Some((index, cell.episodes.get(index)?))) {
-        Some((index, episode)) => format!("{found}, in {}", place(index, episode)),
-        None => found,
     }
 }
 
@@ -210,52 +225,62 @@ enum Known {
 }
 
 /// The gate's result at the worst place, where worse is what is nearer to failing it.
-fn evaluate(gate: &Gate, cell: &Cell) -> GateResult {
-    let worst = |a: &GateResult, b: &GateResult| {
-        let margin = |result: &GateResult| result.margin.unwrap_or(f64::NEG_INFINITY);
-        a.state.cmp(&b.state).then_with(|| margin(b).total_cmp(&margin(a)))
-    };
-    let results = places(gate, cell).into_iter().map(|(episode, known)| weigh(gate, episode, known));
+pub fn evaluate(gate: &Gate, cell: &Cell) -> GateResult {
+    let results = places((gate.metric, &gate.of), cell).into_iter();
+    let results = results.map(|(episode, known)| weigh(gate, episode, known));
     // The first of equals, so that a reader meets the episode that the chart shows first.
-    results.rev().max_by(worst).unwrap_or_else(|| gate.clone().into())
+    results.rev().max_by(worse).unwrap_or_else(|| gate.clone().into())
 }
 
-/// Where the gate's metric was measured, and what is known of it there.
-fn places(gate: &Gate, cell: &Cell) -> Vec<(Option<u32>, Known)> {
-    if gate.metric.is_run_wide() {
-        return vec![(None, run_wide(gate.metric, &cell.metrics))];
+/// Orders results of one gate: what is nearer to failing it is the greater.
+pub fn worse(a: &GateResult, b: &GateResult) -> Ordering {
+    let margin = |result: &GateResult| result.margin.unwrap_or(f64::NEG_INFINITY);
+    a.state.cmp(&b.state).then_with(|| margin(b).total_cmp(&margin(a)))
+}
+
+/// Where a metric of these requests was measured, and what is known of it there.
+fn places((metric, of): (Metric, &str), cell: &Cell) -> Vec<(Option<u32>, Known)> {
+    if metric.is_run_wide() {
+        return vec![(None, run_wide(metric, &cell.metrics))];
     }
     if cell.episodes.is_empty() {
-        let traffic = match gate.of.as_str() {
+        let traffic = match of {
             "cohort" | "all" => Some(&cell.metrics.all),
             stream => cell.metrics.streams.get(stream),
         };
-        return vec![(None, traffic.map_or(Known::Nothing, |traffic| of_traffic(gate.metric, traffic)))];
+        return vec![(None, traffic.map_or(Known::Nothing, |traffic| of_traffic(metric, traffic)))];
     }
-    (0..)
-        .zip(&cell.episodes)
-        .map(|(index, episode)| {
-            if let Some(known) = of_the_whole_episode(gate, &episode.metrics) {
-                return (Some(index), known);
-            }
-            let seen = match gate.of.as_str() {
-                "cohort" => Some(&episode.metrics.cohort),
-                "all" => Some(&episode.metrics.all),
-                stream => episode.metrics.streams.get(stream),
-            };
-            (Some(index), seen.map_or(Known::Nothing, |seen| of_episode(gate.metric, seen)))
-        })
-        .collect()
+    let episodes = (0..).zip(&cell.episodes).map(|(index, episode)| {
+        if let Some(known) = of_the_whole_episode((metric, of), &episode.metrics) {
+            return (Some(index), known);
+        }
+        let seen = match of {
+            "cohort" => Some(&episode.metrics.cohort),
+            "all" => Some(&episode.metrics.all),
+            stream => episode.metrics.streams.get(stream),
+        };
+        (Some(index), seen.map_or(Known::Nothing, |seen| of_episode(metric, seen)))
+    });
+    let mut places: Vec<(Option<u32>, Known)> = episodes.collect();
+    // An episode without a revocation, or without an outage, says nothing about those that had one.
+    let is_special = matches!(metric, Metric::RevocationExposure | Metric::OutageSurvival);
+    if is_special && places.iter().any(|(_, known)| *known != Known::Nothing) {
+        places.retain(|(_, known)| *known != Known::Nothing);
+    }
+    places
 }
 
 /// What an episode says of metrics that are not about one set of requests; `None` for those that are.
-fn of_the_whole_episode(gate: &Gate, metrics: &EpisodeMetrics) -> Option<Known> {
-    match gate.metric {
+fn of_the_whole_episode((metric, of): (Metric, &str), metrics: &EpisodeMetrics) -> Option<Known> {
+    match metric {
         Metric::RevocationExposure => {
-            let tried = metrics
-                .revocation_exposure
-                .iter()
-                .filter(|exposure| ["cohort", "all", &exposure.stream].contains(&gate.of.as_str()));
+            let all = metrics.revocation_exposure.iter();
+            // A session that was refused renews and tries no more: only those who go on trying see the end.
+            let probed = all.clone().any(|exposure| exposure.stream != "sessions");
+            let tried = all.filter(|exposure| {
+                let counts = !probed || exposure.stream != "sessions";
+                exposure.stream == of || (["cohort", "all"].contains(&of) && counts)
+            });
             Some(exposure::longest(tried).map_or(Known::Nothing, of_lasting))
         }
         Metric::OutageSurvival => Some(metrics.outage_survival.map_or(Known::Nothing, of_lasting)),
@@ -463,6 +488,27 @@ mod tests {
         cell.metrics.all.denied = 3;
         assert_eq!(value(Denied, "cohort", &cell), Some(3.0), "without episodes, all traffic of the run");
         assert_eq!(value(TimeToRecover, "cohort", &cell), None, "nothing was there to recover from");
+    }
+
+    #[test]
+    fn an_exposure_is_that_of_the_episodes_that_had_one_and_of_those_who_go_on_trying() {
+        let mut cell = cell(&[recovered(0.0), recovered(0.0)]);
+        cell.episodes[1] = sample::revocation().cells.remove(0).episodes.remove(0);
+        cell.episodes[1].metrics.revocation_exposure.retain(|exposure| exposure.stream == "thief");
+        let asked = gate(RevocationExposure, AtMost, 4.0);
+        let result = evaluate(&asked, &cell);
+        assert_eq!((result.state, result.value, result.episode), (Held, Some(0.494), Some(1)));
+        let mut session = cell.episodes[1].metrics.revocation_exposure[0].clone();
+        (session.stream, session.lasted) = ("sessions".into(), Lasting { seconds: 40.0, at_least: true });
+        cell.episodes[1].metrics.revocation_exposure.push(session.clone());
+        assert_eq!(evaluate(&asked, &cell).state, Held);
+        let exposed = worst(&cell, RevocationExposure).map(|worst| (worst.value, worst.at_least));
+        assert_eq!(exposed, Some((0.494, false)));
+        cell.episodes[1].metrics.revocation_exposure = vec![session];
+        assert_eq!(evaluate(&asked, &cell).state, Failed, "nobody else tried");
+        cell.episodes[1].metrics.revocation_exposure.clear();
+        assert_eq!(evaluate(&asked, &cell).state, Inconclusive);
+        assert_eq!(worst(&cell, RevocationExposure), None);
     }
 
     #[test]

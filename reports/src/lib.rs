@@ -18,27 +18,31 @@ pub mod record;
 mod sample;
 mod story;
 mod summary;
+mod sweep;
 mod table;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use judge::{Worst, judge, worst};
+pub use judge::{Worst, evaluate, judge, worse, worst};
 pub use record::Record;
 pub use summary::terminal;
 
 /// Charts of more cells than this would make a page that no browser likes.
 const CELLS_WITH_CHARTS: usize = 6;
 
-/// Writes `report.html`, `charts/*.svg` and `summary.md` into a folder, which is made if it is not there; each file
-/// whole or not at all. Returns their paths, the report's first.
+/// Writes `report.html`, `charts/*.svg`, `summary.md` and, of a sweep, `cells.csv` into a folder, which is made if it is not
+/// there; each file whole or not at all. Returns their paths, the report's first.
 ///
 /// # Errors
 ///
 /// When a folder or file cannot be written.
 pub fn write(dir: &Path, record: &Record) -> io::Result<Vec<PathBuf>> {
     let mut charts = Vec::new();
+    if let Some(sweep) = &record.sweep {
+        charts.push(chart::draw_sweep(sweep)?);
+    }
     for (index, cell) in record.cells.iter().enumerate().take(CELLS_WITH_CHARTS) {
         charts.push(chart::draw_all(cell, &format!("c{}", index + 1))?);
     }
@@ -46,6 +50,7 @@ pub fn write(dir: &Path, record: &Record) -> io::Result<Vec<PathBuf>> {
         (dir.join("report.html"), html::page(record, &charts)),
         (dir.join("summary.md"), summary::markdown(record)),
     ];
+    files.extend(record.sweep.iter().map(|sweep| (dir.join("cells.csv"), sweep::csv(sweep))));
     fs::create_dir_all(dir.join("charts"))?;
     for (index, charts) in charts.into_iter().enumerate() {
         let cell = if record.cells.len() > 1 { format!("{}-", index + 1) } else { String::new() };
@@ -95,9 +100,6 @@ mod tests {
     #[test]
     #[ignore = "draws what reports/browser/run looks at"]
     fn draw_the_sample_pages() {
-        let mut sweep = sample::no_overlap();
-        sweep.scenario.name = "sweep".into();
-        sweep.cells.extend(sample::revocation().cells);
         let pages = PathBuf::from(std::env::var_os("KEYQUAKE_PAGES").expect("KEYQUAKE_PAGES names a folder"));
         for mut record in [
             sample::no_overlap(),
@@ -106,7 +108,7 @@ mod tests {
             sample::outage(),
             sample::aborted(),
             sample::long(86_400),
-            sweep,
+            sample::sweep(),
         ] {
             judge(&mut record);
             write(&pages.join(format!("sample-{}", record.scenario.name)), &record).unwrap();

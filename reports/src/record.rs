@@ -6,6 +6,7 @@ mod check;
 mod gate;
 mod json;
 mod metrics;
+mod sweep;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,9 @@ pub use json::{ReadError, WriteError, record_schema};
 pub use metrics::{
     EpisodeMetrics, Exposure, Fidelity, JwksVolume, Lasting, LoginStorm, Orphaned, Quantiles, Recovering,
     Recovery, RecoverySpread, RecoveryState, RunMetrics, Traffic,
+};
+pub use sweep::{
+    Extreme, Finding, Outcome, Recommended, Rule, Sample, Sweep, SweepAxis, SweepCell, SweepMetrics,
 };
 pub use windows::Windows;
 
@@ -49,8 +53,11 @@ pub struct Record {
     pub reasons: Vec<String>,
     /// What a reader must know beside the verdict: oddities of the scenario, and of how it was run.
     pub warnings: Vec<String>,
-    /// One cell for a run, one per combination for a sweep.
+    /// One cell for a run; none for a sweep, whose cells are of another kind.
     pub cells: Vec<Cell>,
+    /// The cells of a sweep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
 }
 
 /// The scenario that was run.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::record::{
-    Cell, Comparison, Engine, Episode, EpisodeMetrics, Event, EventKind, Exposure, Fidelity, Gate, Instance,
-    JwksRequest, JwksVolume, Lasting, LoginStorm, Metric, Orphaned, Quantiles, Record, Recovering, Recovery,
-    RecoverySpread, RecoveryState, RunMetrics, SCHEMA, Scenario, Traffic, Verdict, Windows,
+    Cell, Comparison, Engine, Episode, EpisodeMetrics, Event, EventKind, Exposure, Extreme, Fidelity,
+    Finding, Gate, GateResult, GateState, Instance, JwksRequest, JwksVolume, Lasting, LoginStorm, Metric,
+    Orphaned, Outcome, Quantiles, Record, Recovering, Recovery, RecoverySpread, RecoveryState, RunMetrics,
+    SCHEMA, Sample, Scenario, Sweep, SweepAxis, SweepCell, SweepMetrics, Traffic, Verdict, Windows,
 };
 
 /// A rotation without overlap at 0 s, seen by ten instances that refetch on an unknown kid with a cooldown.
@@ -121,6 +122,112 @@ pub(crate) fn long(windows: usize) -> Record {
     record("long", "How large may a report grow?", denied_cell(windows))
 }
 
+/// Twelve settings after a rotation, an outage and a revocation.
+pub(crate) fn sweep() -> Record {
+    let ttls = [("1m", 60.0), ("15m", 900.0), ("1h", 3_600.0), ("6h", 21_600.0)];
+    let policies = ["reject", "cooldown", "refetch"];
+    let cells =
+        ttls.into_iter().flat_map(|ttl| policies.into_iter().map(move |policy| swept_cell(ttl, policy)));
+    let axis = |path: &str, values: &[&str]| SweepAxis {
+        path: path.into(),
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+    };
+    let mut record = record("ttl-vs-policy", "Which TTL and which policy?", calm_cell(0));
+    record.cells.clear();
+    record.engine = Engine::Simulated;
+    record.command = "keyquake sweep scenarios/ttl-vs-policy.toml --seed 7 --replications 5".into();
+    record.sweep = Some(Sweep {
+        axes: vec![
+            axis("fleet.policy.ttl", &ttls.map(|(ttl, _)| ttl)),
+            axis("fleet.policy.on_unknown_kid", &policies),
+        ],
+        parameters: BTreeMap::from([("fleet.replicas".into(), "8".into())]),
+        replications: 5,
+        cells: cells.collect(),
+        front: Vec::new(),
+        recommended: None,
+        findings: findings(),
+    });
+    record
+}
+
+fn swept_cell((ttl, seconds): (&str, f64), policy: &str) -> SweepCell {
+    let recovery = match policy {
+        "reject" => seconds,
+        "cooldown" => 30.0,
+        _ => 0.0,
+    };
+    let volume = 12.0 * 3_600.0 / seconds + if policy == "refetch" { 9.0 } else { 0.5 };
+    let sample = |value: f64| Sample {
+        mean: value * 0.9,
+        low: Some(value * 0.8),
+        high: Some(value),
+        worst: value,
+        replications: 5,
+        open: 0,
+    };
+    let open = |value: f64| Sample { open: 2, ..sample(value) };
+    let lasts = recovery > 7_200.0;
+    let recovered = if lasts { open(7_200.0) } else { sample(recovery) };
+    let limit = gate(Metric::TimeToRecover, Comparison::AtMost, 60.0);
+    let state = if recovery <= 60.0 { GateState::Held } else { GateState::Failed };
+    SweepCell {
+        parameters: [("fleet.policy.ttl", ttl), ("fleet.policy.on_unknown_kid", policy)]
+            .map(|(path, value)| (path.to_owned(), value.to_owned()))
+            .into(),
+        metrics: SweepMetrics {
+            denied_share: Some(sample(recovery / 30_000.0)),
+            peak_denied_share: Some(sample(if recovery > 0.0 { 1.0 } else { 0.0 })),
+            peak_401_share: Some(sample(if recovery > 0.0 { 0.9 } else { 0.0 })),
+            time_to_recover_s: Some(recovered),
+            jwks_requests: Some(sample(volume * 24.0)),
+            jwks_requests_per_replica_hour: Some(sample(volume / 4.0)),
+            revocation_exposure_s: Some(sample(if policy == "reject" { seconds } else { 4.0 })),
+            outage_survival_s: Some(if seconds > 1_000.0 { open(1_200.0) } else { sample(seconds) }),
+            login_storm: Some(sample(recovery.min(900.0))),
+        },
+        gates: Vec::new(),
+        wishes: vec![GateResult {
+            state,
+            value: Some(recovery),
+            margin: Some(60.0 - recovery),
+            ..limit.into()
+        }],
+    }
+}
+
+fn findings() -> Vec<Finding> {
+    let finding = |extreme, path: &str, gate, policy: &str, outcome| Finding {
+        extreme,
+        path: path.into(),
+        gate,
+        episode: (extreme == Extreme::Smallest).then_some(1),
+        parameters: BTreeMap::from([("fleet.policy.on_unknown_kid".into(), policy.into())]),
+        recommended: policy == "cooldown",
+        low: "0s".into(),
+        high: "2h".into(),
+        tolerance: "10s".into(),
+        replications: 5,
+        tried: 12,
+        outcome,
+    };
+    let zero = || gate(Metric::Denied, Comparison::Exactly, 0.0);
+    let recovers = || gate(Metric::TimeToRecover, Comparison::AtMost, 60.0);
+    let between =
+        |holds: &str, fails: &str| Outcome::Between { holds: holds.into(), fails: fails.into(), failures: 2 };
+    let (smallest, largest) = (Extreme::Smallest, Extreme::Largest);
+    let (lead, ttl) = ("rotation[0].lead", "fleet.policy.ttl");
+    let never = Outcome::Nowhere { fails: "1m".into(), failures: 5 };
+    let why = "error: `refresh_ahead` must be below `ttl`\n  --> x".to_owned();
+    vec![
+        finding(smallest, lead, zero(), "reject", between("59m54s", "59m44s")),
+        finding(smallest, lead, zero(), "refetch", Outcome::Throughout { holds: "0s".into() }),
+        finding(largest, ttl, recovers(), "reject", never),
+        finding(largest, ttl, recovers(), "cooldown", between("2h", "2h1m")),
+        finding(largest, ttl, recovers(), "refetch", Outcome::Unplayable { value: "1s".into(), why }),
+    ]
+}
+
 /// A gate over the cohort.
 pub(crate) fn gate(metric: Metric, comparison: Comparison, limit: f64) -> Gate {
     Gate { metric, of: "cohort".into(), comparison, limit }
@@ -211,6 +318,7 @@ fn record(name: &str, question: &str, cell: Cell) -> Record {
             "retention (0 s) is shorter than token lifetime + skew (65 min): live tokens die early".into(),
         ],
         cells: vec![cell],
+        sweep: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! A record in sentences and tables: the one place that words it, for the terminal, `summary.md` and the page alike.
 
-use crate::record::{Cell, Engine, GateResult, GateState, Metric, Record, Verdict};
+use crate::record::{Cell, Engine, GateResult, GateState, Metric, Record, Sweep, Verdict};
 use crate::story::{self, Story};
 use crate::table::{Column, Entry, Table, Tone};
-use crate::{causes, exposure, format};
+use crate::{causes, exposure, format, sweep};
 
 /// More cells than this are left to `result.json`.
 pub(crate) const CELLS_MAX: usize = 50;
@@ -17,11 +17,24 @@ pub(crate) struct Summary {
     pub(crate) reasons: Vec<String>,
     /// How it was run, in a few words.
     pub(crate) setting: String,
+    /// What a sweep came to; `None` of a run.
+    pub(crate) sweep: Option<SweepSummary>,
     pub(crate) cells: Vec<CellSummary>,
     /// Cells beyond [`CELLS_MAX`].
     pub(crate) cells_left_out: usize,
     pub(crate) warnings: Vec<String>,
     pub(crate) command: String,
+}
+
+/// What there is to say of a sweep.
+pub(crate) struct SweepSummary {
+    /// `Recommended: ttl = 15m, on_unknown_kid = refetch.`
+    pub(crate) recommended: Option<String>,
+    /// Why, or why nothing is.
+    pub(crate) why: Vec<String>,
+    pub(crate) findings: Vec<String>,
+    /// The cells, or the front where they are many.
+    pub(crate) cells: Table,
 }
 
 /// What there is to say of a cell.
@@ -49,6 +62,13 @@ pub fn terminal(record: &Record, colour: bool) -> String {
         format!("{verdict}  {}  ({})\n", format::plain(&summary.name), format::plain(&summary.setting));
     for reason in &summary.reasons {
         text += &format!("  {}\n", format::plain(reason));
+    }
+    if let Some(sweep) = &summary.sweep {
+        text += "\n";
+        for sentence in sweep.recommended.iter().chain(&sweep.why).chain(&sweep.findings) {
+            text += &format!("  {}\n", format::plain(sentence));
+        }
+        text += &format!("\n{}\n{}", format::plain(&sweep.cells.caption), sweep.cells.to_text(colour));
     }
     for cell in &summary.cells {
         if let Some(heading) = &cell.heading {
@@ -84,6 +104,18 @@ pub(crate) fn markdown(record: &Record) -> String {
     }
     for reason in &summary.reasons {
         text += &format!("- {}\n", format::markdown(reason));
+    }
+    if let Some(sweep) = &summary.sweep {
+        text += "\n";
+        text += &sweep
+            .recommended
+            .iter()
+            .map(|it| format!("**{}**\n\n", format::markdown(it)))
+            .collect::<String>();
+        for sentence in sweep.why.iter().chain(&sweep.findings) {
+            text += &format!("- {}\n", format::markdown(sentence));
+        }
+        text += &format!("\n{}:\n\n{}", format::markdown(&sweep.cells.caption), sweep.cells.to_markdown());
     }
     for cell in &summary.cells {
         if let Some(heading) = &cell.heading {
@@ -169,6 +201,7 @@ impl Summary {
             verdict: record.verdict,
             reasons,
             setting: setting(record),
+            sweep: record.sweep.as_ref().map(SweepSummary::new),
             cells: cells
                 .map(|(index, cell)| CellSummary::new(record.verdict, cell, several.then_some(index)))
                 .collect(),
@@ -187,6 +220,18 @@ fn setting(record: &Record) -> String {
     let speed =
         if record.speed == 1.0 { String::new() } else { format!(" at {} times the speed", record.speed) };
     format!("{engine}{speed}, seed {}, keyquake {}", record.seed, record.keyquake)
+}
+
+impl SweepSummary {
+    fn new(swept: &Sweep) -> Self {
+        let (recommended, why) = sweep::recommendation(swept);
+        Self {
+            recommended: recommended.map(|name| format!("Recommended: {name}.")),
+            why,
+            findings: sweep::found(swept),
+            cells: sweep::brief(swept),
+        }
+    }
 }
 
 impl CellSummary {
@@ -300,6 +345,7 @@ mod tests {
         insta::assert_snapshot!("terminal_overlap", terminal(&judged(sample::overlap()), false));
         insta::assert_snapshot!("terminal_revocation", terminal(&judged(sample::revocation()), false));
         insta::assert_snapshot!("terminal_aborted", terminal(&judged(sample::aborted()), false));
+        insta::assert_snapshot!("terminal_sweep", terminal(&judged(sample::sweep()), false));
     }
 
     #[test]
@@ -323,6 +369,7 @@ mod tests {
         insta::assert_snapshot!("markdown_revocation", markdown(&judged(sample::revocation())));
         insta::assert_snapshot!("markdown_outage", markdown(&judged(sample::outage())));
         insta::assert_snapshot!("markdown_aborted", markdown(&judged(sample::aborted())));
+        insta::assert_snapshot!("markdown_sweep", markdown(&judged(sample::sweep())));
     }
 
     #[test]

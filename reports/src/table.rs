@@ -15,12 +15,14 @@ pub(crate) struct Table {
 }
 
 /// A column's heading, and which way its entries lean.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Column {
     /// For words.
     Left(&'static str),
     /// For numbers.
     Right(&'static str),
+    /// For words, under a name from a record.
+    Named(String),
 }
 
 /// What one place of a table says.
@@ -58,7 +60,7 @@ impl Table {
         let widths: Vec<usize> = (0..self.columns.len()).map(|index| self.width(index)).collect();
         let mut text = String::new();
         let headings: Vec<Entry> =
-            self.columns.iter().map(|column| Entry::plain(column.name().into())).collect();
+            self.columns.iter().map(|column| Entry::plain(format::plain(column.name()))).collect();
         for row in std::iter::once(&headings).chain(self.shown()) {
             let mut line = String::from(" ");
             for ((entry, column), width) in row.iter().zip(&self.columns).zip(&widths) {
@@ -78,7 +80,10 @@ impl Table {
         let line = |entries: &mut dyn Iterator<Item = String>| {
             entries.fold(String::from("|"), |line, entry| line + " " + &entry + " |") + "\n"
         };
-        let mut text = line(&mut self.columns.iter().map(|column| column.name().to_owned()));
+        let mut text = line(&mut self.columns.iter().map(|column| match column {
+            Column::Named(name) => format::markdown(name),
+            column => column.name().to_owned(),
+        }));
         text += &line(&mut self.columns.iter().map(|c| if c.is_right() { "--:" } else { ":--" }.to_owned()));
         for row in self.shown() {
             text += &line(&mut row.iter().map(|entry| match entry.tone {
@@ -101,7 +106,7 @@ impl Table {
         );
         for column in &self.columns {
             let class = if column.is_right() { " class=\"n\"" } else { "" };
-            html += &format!("<th scope=\"col\"{class}>{}</th>", column.name());
+            html += &format!("<th scope=\"col\"{class}>{}</th>", format::xml(column.name()));
         }
         html += "</tr></thead><tbody>\n";
         for row in self.shown() {
@@ -126,18 +131,19 @@ impl Table {
 
     fn width(&self, index: usize) -> usize {
         let rows = self.shown().filter_map(|row| row.get(index)).map(|entry| entry.text.chars().count());
-        rows.chain(self.columns.get(index).map(|column| column.name().len())).max().unwrap_or(0)
+        rows.chain(self.columns.get(index).map(|column| column.name().chars().count())).max().unwrap_or(0)
     }
 }
 
 impl Column {
-    fn name(self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
             Self::Left(name) | Self::Right(name) => name,
+            Self::Named(name) => name,
         }
     }
 
-    fn is_right(self) -> bool {
+    fn is_right(&self) -> bool {
         matches!(self, Self::Right(_))
     }
 }

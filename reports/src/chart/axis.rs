@@ -37,6 +37,9 @@ const TIME_STEPS: [f64; 27] = [
     2_592_000.0,
 ];
 
+/// The end of logarithmic axes: no record holds more.
+const SECONDS_MAX: f64 = 1e11;
+
 /// How many ticks of time fit beside each other.
 const TIME_TICKS_MAX: f64 = 10.0;
 
@@ -85,6 +88,31 @@ impl Axis {
         Self { from, to, ticks, label: |decade| format::milliseconds(10_f64.powf(decade)) }
     }
 
+    /// Seconds from none on, at the decadic logarithm of one more than they are.
+    pub(super) fn log_time(max: f64) -> Self {
+        let marks =
+            [0.0, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 864_000.0, 8_640_000.0, SECONDS_MAX];
+        Self::log_of_one_more((0.0, max), &marks, |log| clock(from_log(log)))
+    }
+
+    /// Numbers, at the decadic logarithm of one more than they are.
+    pub(super) fn log_number(min: f64, max: f64) -> Self {
+        let decades = (0..=11).map(|decade| 10_f64.powi(decade));
+        let marks = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|mark| mark * decade));
+        let is_wide = (1.0 + max) / (1.0 + min) > 500.0;
+        let is_shown = |mark: &f64| !is_wide || mark.log10().fract() == 0.0;
+        let marks: Vec<f64> = [0.0].into_iter().chain(marks.filter(is_shown)).collect();
+        Self::log_of_one_more((min, max), &marks, |log| plain_number(from_log(log)))
+    }
+
+    fn log_of_one_more((min, max): (f64, f64), marks: &[f64], label: fn(f64) -> String) -> Self {
+        let bounded = |value: f64| if value.is_nan() { 0.0 } else { value.clamp(0.0, SECONDS_MAX) };
+        let log = |value: f64| value.ln_1p() / std::f64::consts::LN_10;
+        let (from, to) = (log(bounded(min) / 1.5), log(bounded(max).max(1.0) * 1.15));
+        let ticks = marks.iter().map(|mark| log(*mark)).filter(|tick| (from..=to).contains(tick));
+        Self { from, to, ticks: ticks.collect(), label }
+    }
+
     /// Where a value lies between the ends, from zero to one; beyond them, the end.
     pub(super) fn fraction(&self, value: f64) -> f64 {
         ((value - self.from) / (self.to - self.from)).clamp(0.0, 1.0)
@@ -115,6 +143,13 @@ impl ValueFormatter<f64> for Axis {
     fn format_ext(&self, value: &f64) -> String {
         (self.label)(*value)
     }
+}
+
+/// The number whose logarithm, of one more than it is, an axis holds.
+fn from_log(log: f64) -> f64 {
+    let number = 10_f64.powf(log) - 1.0;
+    // Whole where it was, whatever the logarithm lost.
+    if (number - number.round()).abs() < number.abs() * 1e-9 + 1e-9 { number.round() } else { number }
 }
 
 /// The least of 1, 2 and 5 times a power of ten that is not below `step`.
@@ -178,6 +213,18 @@ mod tests {
             labels(&Axis::log_milliseconds(1.5, 30.0)).join(", "),
             "1 ms, 2 ms, 5 ms, 10 ms, 20 ms, 50 ms, 100 ms"
         );
+    }
+
+    #[test]
+    fn logarithms_of_one_more_begin_at_none() {
+        assert_eq!(labels(&Axis::log_time(900.0)).join(", "), "0 s, 1 s, 10 s, 1 min, 10 min");
+        assert_eq!(labels(&Axis::log_number(0.0, 90.0)).join(", "), "0, 1, 2, 5, 10, 20, 50, 100");
+        assert_eq!(labels(&Axis::log_number(60.0, 260.0)).join(", "), "50, 100, 200");
+        assert_eq!(labels(&Axis::log_number(0.0, 9e3)).join(", "), "0, 1, 10, 100, 1,000, 10,000");
+        for (min, max) in [(f64::NAN, f64::NAN), (9e9, 1.0), (0.0, f64::MAX)] {
+            let axis = Axis::log_number(min, max);
+            assert!(axis.ticks.len() < 40 && axis.to.is_finite() && axis.from.is_finite());
+        }
     }
 
     #[test]

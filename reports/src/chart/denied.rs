@@ -32,7 +32,7 @@ pub(super) fn draw(cell: &Cell, id: &str) -> Result<Option<Chart>, Error> {
     let scene = Scene::new(cell, &pooled, end);
     let id = format!("{id}-denied");
     let svg = canvas(scene.layout.height, (&id, title, &description), |area| scene.draw(area, &pooled))?;
-    Ok(Some(Chart { name: "denied", title: title.into(), svg, table: table(windows) }))
+    Ok(Some(Chart { name: "denied".into(), title: title.into(), svg, table: table(windows) }))
 }
 
 /// The share of denials in a window, of the cohort.

@@ -39,7 +39,7 @@ pub(super) fn draw(cell: &Cell, id: &str) -> Result<Option<Chart>, Error> {
     let height = 8 + ROW * shown.len() as i32 + X_LABELS;
     let id = format!("{id}-exposure");
     let svg = canvas(height, (&id, title, &description), |area| draw_on(area, shown, &time, height))?;
-    Ok(Some(Chart { name: "exposure", title: title.into(), svg, table }))
+    Ok(Some(Chart { name: "exposure".into(), title: title.into(), svg, table }))
 }
 
 fn draw_on(area: &Area<'_>, exposures: &[&Exposure], time: &Axis, height: i32) -> Result<(), Error> {

@@ -30,10 +30,23 @@ pub(crate) enum Ink {
     Median,
     /// Dashed.
     Tail,
+    /// The steps of a heat map, from the best to the worst: one hue, so that only their strength tells them apart. On the
+    /// first four text is legible in its own colour, on the others in that of the paper.
+    Heat0,
+    Heat1,
+    Heat2,
+    Heat3,
+    Heat4,
+    Heat5,
+    Heat6,
 }
 
 impl Ink {
-    const ALL: [Self; 19] = [
+    /// From the best to the worst.
+    pub(super) const HEAT: [Self; 7] =
+        [Self::Heat0, Self::Heat1, Self::Heat2, Self::Heat3, Self::Heat4, Self::Heat5, Self::Heat6];
+
+    const ALL: [Self; 26] = [
         Self::Paper,
         Self::Text,
         Self::Muted,
@@ -53,6 +66,13 @@ impl Ink {
         Self::Warmup,
         Self::Median,
         Self::Tail,
+        Self::Heat0,
+        Self::Heat1,
+        Self::Heat2,
+        Self::Heat3,
+        Self::Heat4,
+        Self::Heat5,
+        Self::Heat6,
     ];
 
     /// The colour to draw with, until [`colour`] replaces it.
@@ -82,6 +102,13 @@ impl Ink {
             Self::Warmup => ("warmup", "#7d8694", "#6b7585", None),
             Self::Median => ("median", "#1c222d", "#e7eaf0", None),
             Self::Tail => ("tail", "#2b5d9b", "#82b4f3", Some("20 12")),
+            Self::Heat0 => ("heat-0", "#f1f5fa", "#1d2430", None),
+            Self::Heat1 => ("heat-1", "#d9e6f3", "#213348", None),
+            Self::Heat2 => ("heat-2", "#b7d0e8", "#264463", None),
+            Self::Heat3 => ("heat-3", "#8fb6da", "#2c5680", None),
+            Self::Heat4 => ("heat-4", "#3b74ac", "#6fa8db", None),
+            Self::Heat5 => ("heat-5", "#265890", "#9ac6ee", None),
+            Self::Heat6 => ("heat-6", "#143b6b", "#d3e7fa", None),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn draw(cell: &Cell, id: &str) -> Result<Option<Chart>, Error> {
     let scale = Axis::log_milliseconds(min, max);
     let svg =
         canvas(HEIGHT, (&format!("{id}-latency"), title, &description), |area| draw_on(area, cell, &scale))?;
-    Ok(Some(Chart { name: "latency", title: title.into(), svg, table: table(windows) }))
+    Ok(Some(Chart { name: "latency".into(), title: title.into(), svg, table: table(windows) }))
 }
 
 fn draw_on(area: &Area<'_>, cell: &Cell, scale: &Axis) -> Result<(), Error> {

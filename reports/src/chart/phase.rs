@@ -47,7 +47,7 @@ pub(super) fn draw(cell: &Cell, id: &str) -> Result<Option<Chart>, Error> {
         draw_frame(area, &ages, &times)?;
         draw_dots(area, &met, &ages, &times)
     })?;
-    Ok(Some(Chart { name: "phase", title: title.into(), svg, table }))
+    Ok(Some(Chart { name: "phase".into(), title: title.into(), svg, table }))
 }
 
 fn draw_frame(area: &Area<'_>, ages: &Axis, times: &Axis) -> Result<(), Error> {

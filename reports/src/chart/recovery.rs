@@ -37,7 +37,7 @@ pub(super) fn draw(cell: &Cell, id: &str) -> Result<Option<Chart>, Error> {
     let height = 8 + ROW * picture.rows.len() as i32 + X_LABELS;
     let id = format!("{id}-recovery");
     let svg = canvas(height, (&id, &title, &description), |area| picture.draw(area, height))?;
-    Ok(Some(Chart { name: "recovery", title, svg, table: picture.table }))
+    Ok(Some(Chart { name: "recovery".into(), title, svg, table: picture.table }))
 }
 
 /// The episode with the slowest instance; one that did not recover is slower than any that did.

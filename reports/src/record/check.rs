@@ -1,6 +1,6 @@
 //! What a [`Record`] must satisfy beyond its types, so that no chart or table over it can go astray.
 
-use super::{Cell, Episode, Event, Instance, Record, Recovery, Windows};
+use super::{Cell, Episode, Event, Instance, Record, Recovery, Sweep, SweepCell, Windows};
 
 /// Moments and durations beyond this many seconds (about 3,000 years) are a mistake of whoever wrote them.
 const SECONDS_MAX: f64 = 1e11;
@@ -11,8 +11,34 @@ impl Record {
         self.cells
             .iter()
             .enumerate()
-            .try_for_each(|(index, cell)| check_cell(cell).map_err(|what| format!("cell {index}: {what}")))
+            .try_for_each(|(index, cell)| check_cell(cell).map_err(|what| format!("cell {index}: {what}")))?;
+        self.sweep.as_ref().map_or(Ok(()), check_sweep)
     }
+}
+
+fn check_sweep(sweep: &Sweep) -> Result<(), String> {
+    let cells = sweep.cells.len();
+    let named = sweep.front.iter().copied().chain(sweep.recommended.as_ref().map(|it| it.cell));
+    if let Some(cell) = named.into_iter().find(|cell| *cell as usize >= cells) {
+        return Err(format!("cell {cell} of {cells} is named"));
+    }
+    for (index, cell) in sweep.cells.iter().enumerate() {
+        check_swept(cell).map_err(|what| format!("cell {index}: {what}"))?;
+    }
+    Ok(())
+}
+
+fn check_swept(cell: &SweepCell) -> Result<(), String> {
+    for (name, _, sample) in cell.metrics.all() {
+        let Some(sample) = sample else { continue };
+        let numbers = [Some(sample.mean), Some(sample.worst), sample.low, sample.high];
+        if let Some(number) =
+            numbers.into_iter().flatten().find(|number| !(0.0..=SECONDS_MAX).contains(number))
+        {
+            return Err(format!("{name} is {number}"));
+        }
+    }
+    Ok(())
 }
 
 fn check_cell(cell: &Cell) -> Result<(), String> {
