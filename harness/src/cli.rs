@@ -9,6 +9,7 @@ mod rehearsal;
 mod report;
 mod run;
 mod simulate;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Move settings on a local page and see the curves change.
     Lab(lab::Lab),
+    /// Simulate it under many settings, and recommend one.
+    Sweep(sweep::Sweep),
     /// Draw the report of a result.json again.
     Report(report::Report),
     /// Run the mock IdP alone, for any service to point at.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Simulate(simulate) => simulate.execute(),
         Command::Lab(lab) => lab.execute(),
+        Command::Sweep(sweep) => sweep.execute(),
         Command::Report(report) => report.execute(),
         Command::Idp(idp) => idp.execute(),
     };

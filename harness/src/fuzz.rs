@@ -10,7 +10,7 @@ use keyquake_reports::record::Engine;
 
 use crate::arrivals::Arrivals;
 use crate::plan::{Plan, Runbook};
-use crate::scenario::{Source, TokenSource};
+use crate::scenario::{Chosen, Matrix, Source, TokenSource};
 
 const WORDS: &[&str] = &[
     "\"inf\"",
@@ -63,6 +63,12 @@ const WORDS: &[&str] = &[
     "cache = { age = \"inf\" }\n",
     "ttl = \"inf\"\n",
     "[gates]\n",
+    "[matrix]\n\"fleet.policy.ttl\" = [\"1s\", \"1m\"]\n",
+    "\"rotation[0].at\" = [\"1s\"]\n",
+    "include = [{ \"fleet.policy.ttl\" = \"1s\", \"fleet.replicas\" = 2 }]\n",
+    "exclude = [{ \"fleet.policy.ttl\" = \"1s\" }]\n",
+    "[[find]]\nsmallest = \"fleet.policy.ttl\"\nwithin = \"1s..1m\"\nmetric = \"denied\"\nlimit = \"== 0\"\n",
+    "[recommend]\n",
     "\"<= 1s\"",
     "\"== 99999999999\"",
     "'''",
@@ -97,8 +103,28 @@ fn scenario() {
                 Ok(plan) => assert_sound(&plan),
                 Err(complaint) => assert!(complaint.starts_with("error: "), "{complaint}"),
             }
+            if let Err(complaint) = cells(file, &overrides) {
+                assert!(complaint.starts_with("error: "), "{complaint}");
+            }
         }
     });
+}
+
+/// The first and the last cell of a sweep of it, and the ends of what it searches.
+fn cells(file: &str, overrides: &[String]) -> Result<(), String> {
+    let source = Source::new("fuzz.toml", file, overrides)?;
+    let matrix = Matrix::of(&source)?;
+    for cell in [0, matrix.len() - 1] {
+        let plan = Plan::of(&matrix.document(cell, None)?, Engine::Simulated)?;
+        assert_sound(&plan);
+        for search in &plan.searches {
+            for end in [search.range.low, search.range.high] {
+                let tried = Chosen::by_search(search.number, &search.path, &search.range.shown(end));
+                assert_sound(&Plan::of(&matrix.document(cell, Some(&tried))?, Engine::Simulated)?);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn assert_sound(plan: &Plan) {

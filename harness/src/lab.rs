@@ -30,7 +30,7 @@ use tokio::task::spawn_blocking;
 use self::answer::Answer;
 use self::edit::{Settings, edit};
 use crate::plan::Plan;
-use crate::scenario::Source;
+use crate::scenario::{Document, Scenario, Source};
 use crate::simulate;
 
 /// The largest scenario that a page holds, in bytes.
@@ -190,14 +190,14 @@ impl Lab {
 /// A scenario that can be simulated.
 struct Checked {
     text: String,
-    source: Source,
+    scenario: Scenario,
     plan: Plan,
 }
 
 impl Order {
     fn simulate(&self) -> Result<Answer, Refusal> {
-        let Checked { source, plan, .. } = self.check()?;
-        let settings = settings::effective(&source.scenario()?, &plan);
+        let Checked { scenario, plan, .. } = self.check()?;
+        let settings = settings::effective(&scenario, &plan);
         let internal = |error: &dyn ToString| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
         let run = simulate::run(&plan, "").map_err(|error| internal(&error))?;
         Answer::of(run.record(), settings).ok_or_else(|| internal(&"the record is empty"))
@@ -213,14 +213,16 @@ impl Order {
             ));
         }
         let source = Source::new(&self.name, &text, &[])?;
-        let plan = Plan::check(&source, Engine::Simulated)?;
-        check_size(&source, &plan)?;
-        Ok(Checked { text, source, plan })
+        let document = source.document()?;
+        let plan = Plan::of(&document, Engine::Simulated)?;
+        check_size(&document, &plan)?;
+        let scenario = document.scenario()?;
+        Ok(Checked { text, scenario, plan })
     }
 }
 
 /// Refuses what a person at a slider would wait for in vain.
-fn check_size(source: &Source, plan: &Plan) -> Result<(), String> {
+fn check_size(source: &Document<'_>, plan: &Plan) -> Result<(), String> {
     if plan.instances() > MAX_CACHES {
         let message = format!("{} caches are more than the lab simulates ({MAX_CACHES})", plan.instances());
         return Err(source.complain("fleet.workers", message, None));

@@ -16,6 +16,7 @@ mod seed;
 mod sessions;
 mod simulate;
 mod sut;
+mod sweep;
 mod terminal;
 mod tokens;
 

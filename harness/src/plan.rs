@@ -1,5 +1,6 @@
 //! The plan: a scenario whose parts were checked against each other. Only a plan is run.
 
+mod caches;
 mod check;
 mod coupled;
 mod faults;
@@ -9,9 +10,10 @@ pub(crate) use self::faults::fault_title;
 
 use keyquake_core::{Algorithm, Policy, Span, Time};
 use keyquake_idp::Timeline;
-use keyquake_reports::record::Gate;
+use keyquake_reports::record::{Extreme, Gate};
 
-use crate::scenario::{Arrivals, Endpoint, Limits, TokenSource, Traffic};
+use crate::scenario::range::Range;
+use crate::scenario::{Arrivals, Cache, Endpoint, Limits, TokenSource, Traffic};
 
 /// What will run. It can only come from [`Plan::check`], so whoever holds one need not check again.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Plan {
     /// Instances, that is caches, per replica.
     pub(crate) workers: u32,
     pub(crate) policy: Policy,
+    /// How old the caches are when event time starts.
+    cache: Cache,
     /// When the cache of each instance was filled; `None` for a cold one. The workers of a replica stand together.
     pub(crate) caches: Vec<Option<Time>>,
     pub(crate) traffic: Traffic,
@@ -50,6 +54,10 @@ pub(crate) struct Plan {
     pub(crate) gates: Vec<Gate>,
     /// Why a simulation must play each request, if it must.
     pub(crate) coupled: Option<&'static str>,
+    /// What a cell of a sweep must reach to be recommended.
+    pub(crate) wishes: Vec<Gate>,
+    /// What a sweep finds by bisection.
+    pub(crate) searches: Vec<Search>,
     _checked: Checked,
 }
 
@@ -85,6 +93,22 @@ pub(crate) struct Runbook {
     pub(crate) restarts: Vec<(Time, u32)>,
 }
 
+/// The search for the smallest or the largest value of a field with which a gate holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Search {
+    /// Its place among the searches of the scenario.
+    pub(crate) number: usize,
+    /// The field.
+    pub(crate) path: String,
+    pub(crate) extreme: Extreme,
+    pub(crate) range: Range,
+    /// How far what holds may lie from what does not, in the unit of the range.
+    pub(crate) tolerance: f64,
+    /// The only episode that counts, the first being 1.
+    pub(crate) episode: Option<u32>,
+    pub(crate) gate: Gate,
+}
+
 /// Something that starts an episode, or belongs to one that has not ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Disturbance {
@@ -109,6 +133,13 @@ impl Plan {
     /// The `Cache-Control` of the JWKS.
     pub(crate) fn cache_control(&self) -> String {
         format!("public, max-age={}", self.jwks_max_age.as_secs())
+    }
+
+    /// Draws anew from this seed, at the cost of the draws alone.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        let instances = self.caches.len();
+        self.caches = caches::filled(self.cache, self.policy.ttl, self.warmup, instances, seed);
+        self.seed = seed;
     }
 
     /// The same with fetches that take this long in virtual time.
@@ -164,7 +195,7 @@ mod tests {
 
     use super::Plan;
     use super::testing::plan;
-    use crate::scenario::Source;
+    use crate::scenario::{Matrix, Source};
 
     fn at(secs: i64) -> Time {
         Time::from_nanos(secs * 1_000_000_000)
@@ -236,17 +267,34 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for entry in fs::read_dir(root.join("scenarios")).unwrap() {
             let path = entry.unwrap().path();
-            let source = Source::new("", &fs::read_to_string(&path).unwrap(), &[]).unwrap();
-            let plan = Plan::check(&source, Engine::Live)
-                .unwrap_or_else(|complaint| panic!("{}: {complaint}", path.display()));
+            let text = fs::read_to_string(&path).unwrap();
+            let source = Source::new("", &text, &[]).unwrap();
+            let plans: Result<Vec<Plan>, String> = if text.contains("\n[matrix]") {
+                let matrix = Matrix::of(&source).unwrap();
+                let plan = |cell| Plan::of(&matrix.document(cell, None)?, Engine::Live);
+                (0..matrix.len()).map(plan).collect()
+            } else {
+                Plan::check(&source, Engine::Live).map(|plan| vec![plan])
+            };
+            let plans = plans.unwrap_or_else(|complaint| panic!("{}: {complaint}", path.display()));
+            let plan = &plans[0];
             assert_eq!(plan.name, path.file_stem().unwrap().to_str().unwrap());
-            assert!(plan.question.is_some_and(|question| question.contains('?')), "{}", path.display());
-            assert!(!plan.gates.is_empty() && plan.warnings.is_empty(), "{}", path.display());
+            let question = plan.question.as_ref();
+            assert!(question.is_some_and(|question| question.contains('?')), "{}", path.display());
+            assert!(!plan.gates.is_empty(), "{}", path.display());
+            assert!(plans.iter().all(|plan| plan.warnings.is_empty()), "{}", path.display());
         }
         let readme = fs::read_to_string(root.join("README.md")).unwrap();
-        let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-        let source = Source::new("README.md", example, &[]).unwrap();
+        let example = |n| readme.split("```toml\n").nth(n).unwrap().split("```").next().unwrap();
+        let source = Source::new("README.md", example(1), &[]).unwrap();
         Plan::check(&source, Engine::Live).unwrap_or_else(|complaint| panic!("{complaint}"));
+        let sweep = Source::new("README.md", &format!("{}{}", example(1), example(2)), &[]).unwrap();
+        let matrix = Matrix::of(&sweep).unwrap();
+        assert_eq!(matrix.len(), 10, "3 times 2 times 2, less two");
+        for cell in 0..matrix.len() {
+            let plan = Plan::of(&matrix.document(cell, None).unwrap(), Engine::Simulated);
+            plan.unwrap_or_else(|complaint| panic!("{complaint}"));
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! No type here is internally tagged, untagged or flattened: those lose the line of an error.
 
 mod fault;
+mod matrix;
+pub(crate) mod range;
 mod source;
 mod token_source;
 pub(crate) mod units;
@@ -13,9 +15,11 @@ use std::collections::BTreeMap;
 use keyquake_core::{Algorithm, Policy, Span};
 use keyquake_idp::{Share, Style};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 pub(crate) use self::fault::Fault;
-pub(crate) use self::source::{Source, nearest};
+pub(crate) use self::matrix::{Chosen, Matrix};
+pub(crate) use self::source::{Document, Source, nearest};
 pub(crate) use self::token_source::TokenSource;
 use self::units::{Rate, SignedSpan};
 
@@ -52,6 +56,12 @@ pub(crate) struct Scenario {
     pub(crate) gate: Vec<Gate>,
     #[serde(default)]
     pub(crate) gates: BTreeMap<String, String>,
+    /// Of a sweep, whose cells do not have it any more.
+    pub(crate) matrix: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(crate) find: Vec<Find>,
+    #[serde(default)]
+    pub(crate) recommend: BTreeMap<String, String>,
 }
 
 fn default_seed() -> u64 {
@@ -371,4 +381,20 @@ impl Gate {
     pub(crate) fn default_of() -> String {
         "cohort".to_owned()
     }
+}
+
+/// What a sweep finds by bisection: the `smallest` or the `largest` value of a field with which a gate holds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Find {
+    pub(crate) smallest: Option<String>,
+    pub(crate) largest: Option<String>,
+    pub(crate) within: String,
+    pub(crate) tolerance: Option<String>,
+    /// The only episode that counts, the first being 1.
+    pub(crate) episode: Option<u32>,
+    pub(crate) metric: String,
+    #[serde(default = "Gate::default_of")]
+    pub(crate) of: String,
+    pub(crate) limit: String,
 }

@@ -21,16 +21,41 @@ fn complaint(arguments: &[&str]) -> String {
 
 #[test]
 fn broken_scenarios_are_answered_with_line_caret_and_hint() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken");
+    insta::assert_snapshot!(complaints_about("", "run"));
+}
+
+#[test]
+fn broken_sweeps_are_answered_with_line_caret_and_hint() {
+    insta::assert_snapshot!(complaints_about("sweep/", "sweep"));
+}
+
+#[test]
+fn a_run_of_a_sweep_says_what_plays_it() {
+    let file = "../../../scenarios/ttl-vs-policy.toml";
+    let tables = ["matrix={}", "find=[]", "recommend={}"];
+    let mut set = vec!["--set", tables[0], "--set", tables[1]];
+    let complaints = [
+        complaint(&["run", file]),
+        complaint(&["simulate", file]),
+        complaint(&[&["simulate", file], set.split_off(2).as_slice()].concat()),
+    ];
+    insta::assert_snapshot!(complaints.join("\n"));
+}
+
+/// What a command says of each broken file in a folder.
+fn complaints_about(subfolder: &str, command: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken").join(subfolder);
     let mut names: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .expect("the folder is there")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".toml"))
         .collect();
     names.sort();
-    let complaints: Vec<String> =
-        names.iter().map(|name| format!("# {name}\n\n{}\n", complaint(&["run", name]).trim_end())).collect();
-    insta::assert_snapshot!(complaints.join("\n"));
+    let told = |name: &String| {
+        let told = complaint(&[command, &format!("{subfolder}{name}")]);
+        format!("# {name}\n\n{}\n", told.trim_end())
+    };
+    names.iter().map(told).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -105,6 +130,36 @@ const FLAGS: &[&[&str]] = &[
     &["simulate", SOUND, "--predict", SOUND],
     &["simulate", SOUND, "--replay", "a.json", "--predict", "b.json"],
     &["simulate", SOUND, "--check-determinism", "--replay", "a.json"],
+    &["sweep"],
+    &["sweep", "nowhere.toml"],
+    &["sweep", SOUND, "-L"],
+    &["sweep", SOUND, "-L", ""],
+    &["sweep", SOUND, "-L", "fleet.policy.ttl"],
+    &["sweep", SOUND, "-L", "fleet.policy.ttl="],
+    &["sweep", SOUND, "-L", "=1m"],
+    &["sweep", SOUND, "-L", "a b=1m"],
+    &["sweep", SOUND, "-L", "fleet..ttl=1m"],
+    &["sweep", SOUND, "-L", "fleet.policy.ttl=1m,5x"],
+    &["sweep", SOUND, "-L", "fleet.policy.tll=1m,5m"],
+    &["sweep", SOUND, "-L", "fleet.policy.ttl=1m", "-L", "fleet.policy.ttl=5m"],
+    &["sweep", SOUND, "-L", "fleet.policy.ttl=1m", "-P", "fleet.policy.ttl=1m..5m:lin3"],
+    &["sweep", SOUND, "-L", "fleet.policy.ttl=1m", "--set", "fleet.policy.ttl=5m"],
+    &["sweep", SOUND, "-L", "name=a,b"],
+    &["sweep", SOUND, "-L", "rotation[7].at=1s"],
+    &["sweep", SOUND, "-P", "fleet.policy.ttl=1m..5m"],
+    &["sweep", SOUND, "-P", "fleet.policy.ttl=5m..1m:lin3"],
+    &["sweep", SOUND, "-P", "fleet.policy.ttl=1m..5m:lin1"],
+    &["sweep", SOUND, "-P", "fleet.policy.ttl=0s..5m:log3"],
+    &["sweep", SOUND, "-P", "fleet.policy.ttl=1m..5/s:lin3"],
+    &["sweep", SOUND, "-P", "fleet.policy.ttl=1..5:lin3"],
+    &["sweep", SOUND, "-P", "fleet.policy.ttl=1m..5m:exp3"],
+    &["sweep", SOUND, "-P", "fleet.replicas=1..3:lin5"],
+    &["sweep", SOUND, "--replications", "0"],
+    &["sweep", SOUND, "--replications", "many"],
+    &["sweep", SOUND, "--jobs", "0"],
+    &["sweep", SOUND, "--set", "matrix=5"],
+    &["sweep", SOUND, "--set", "find=5"],
+    &["sweep", SOUND, "--out", SOUND],
     &["report"],
     &["report", ""],
     &["report", "."],

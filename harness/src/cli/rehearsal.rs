@@ -45,6 +45,11 @@ impl Rehearsal {
     }
 
     fn checked(&self, engine: Engine, seed: Option<u64>) -> Result<Plan, String> {
+        Plan::check(&self.source(seed)?, engine)
+    }
+
+    /// The file with the settings over it.
+    fn source(&self, seed: Option<u64>) -> Result<Source, String> {
         if self.set.len() > MAX_SETTINGS {
             return Err(format!(
                 "error: more than {MAX_SETTINGS} settings with `--set`: write them into a file"
@@ -54,7 +59,12 @@ impl Rehearsal {
             .map_err(|error| format!("error: cannot read `{}`: {error}", self.scenario.display()))?;
         let seed = seed.map(|seed| format!("seed={seed}"));
         let overrides: Vec<String> = self.set.iter().cloned().chain(seed).collect();
-        Plan::check(&Source::new(&self.scenario.display().to_string(), &text, &overrides)?, engine)
+        Source::new(&self.scenario.display().to_string(), &text, &overrides)
+    }
+
+    /// What was typed, for a sweep that adds axes to it.
+    pub(super) fn typed(&self) -> Result<Source, String> {
+        self.source(self.seed)
     }
 
     /// Where the results of a plan go.

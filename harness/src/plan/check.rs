@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use keyquake_core::{Policy, Span, Time};
 use keyquake_idp::{Endpoint, FaultWindow, Rotation, Share, Style, Timeline};
-use keyquake_reports::record::{Comparison, Engine, Gate, Metric, Unit};
-use rand::RngExt;
-use rand::seq::SliceRandom;
+use keyquake_reports::record::{Comparison, Engine, Extreme, Gate, Metric, Unit};
 
 use super::coupled;
 use super::faults::{self, fault_title};
-use super::{Checked, Disturbance, Plan, Runbook, streams};
+use super::{Checked, Disturbance, Plan, Runbook, Search, caches, streams};
+use crate::scenario::range::Range;
 use crate::scenario::units::SignedSpan;
-use crate::scenario::{self, Action, Cache, Phase, Restart, Scenario, Source, nearest};
+use crate::scenario::{self, Action, Cache, Document, Phase, Restart, Scenario, Source, nearest};
 use crate::seed;
 
 /// The longest run, by the wall clock.
@@ -25,8 +24,8 @@ const MAX_SIMULATED: f64 = 1e9;
 const MAX_WALL_RATE: f64 = 50_000.0;
 /// Shorter time-outs than this, by the wall clock, are decided by the scheduler.
 const MIN_WALL_TIMEOUT: Span = Span::from_millis(50);
-/// Caches that never expire are given ages up to this.
-const STAGGER_FOREVER: Span = Span::from_secs(3_600);
+/// The most searches of a sweep.
+const MAX_SEARCHES: usize = 10;
 /// The most actions of a runbook.
 const MAX_ACTIONS: usize = 100;
 /// The most often that one rotation repeats.
@@ -39,12 +38,22 @@ impl Plan {
     ///
     /// The first thing that cannot be run, with its place, as a finished text.
     pub(crate) fn check(source: &Source, engine: Engine) -> Result<Self, String> {
+        Self::of(&source.document()?, engine)
+    }
+
+    /// The same for a source that was read already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::check`].
+    pub(crate) fn of(source: &Document<'_>, engine: Engine) -> Result<Self, String> {
         let mut scenario = source.scenario()?;
         if engine == Engine::Simulated {
             // Virtual time has no wall clock to run against.
             scenario.speed = 1.0;
         }
         let check = Check { source, scenario: &scenario, engine };
+        check.is_one_run()?;
         check.run()?;
         check.traffic()?;
         check.fleet()?;
@@ -53,8 +62,12 @@ impl Plan {
         let streams = streams::check(source, &scenario, &timeline)?;
         let runbook = check.runbook()?;
         let rotations: Vec<Rotation> = rotations.into_iter().map(|(_, rotation)| rotation).collect();
-        let gates = check.gates()?;
-        let (caches, warnings) = (check.caches()?, check.warnings());
+        let (gates, wishes, searches) = (check.gates()?, check.wishes()?, check.searches()?);
+        check.cache()?;
+        let warnings = check.warnings();
+        let Scenario { fleet, warmup, seed, .. } = &scenario;
+        let instances = fleet.replicas as usize * fleet.workers as usize;
+        let caches = caches::filled(fleet.cache, fleet.policy.ttl, *warmup, instances, *seed);
         let start = Time::ZERO - scenario.warmup;
         let floods = streams.iter().flat_map(|stream| streams::floods(stream, start));
         let mut plan = Self {
@@ -66,8 +79,11 @@ impl Plan {
             streams,
             runbook,
             timeline,
+            cache: fleet.cache,
             caches,
             gates,
+            wishes,
+            searches,
             seed: scenario.seed,
             duration: scenario.duration,
             warmup: scenario.warmup,
@@ -95,7 +111,7 @@ impl Plan {
 }
 
 struct Check<'s> {
-    source: &'s Source,
+    source: &'s Document<'s>,
     scenario: &'s Scenario,
     engine: Engine,
 }
@@ -104,6 +120,23 @@ impl Check<'_> {
     /// An error at this path unless the rule holds.
     fn require(&self, holds: bool, path: &str, message: &str) -> Result<(), String> {
         if holds { Ok(()) } else { Err(self.source.complain(path, message, None)) }
+    }
+
+    /// What only a sweep can do is not left out silently.
+    fn is_one_run(&self) -> Result<(), String> {
+        let Scenario { matrix, find, recommend, .. } = self.scenario;
+        let tables = [
+            ("matrix", matrix.is_some(), "`[matrix]` makes this scenario a sweep of many runs"),
+            ("find", !find.is_empty(), "`[[find]]` takes many runs"),
+            ("recommend", !recommend.is_empty(), "`[recommend]` chooses among many runs"),
+        ];
+        match tables.into_iter().find(|(_, is_there, _)| *is_there && !self.source.is_cell()) {
+            None => Ok(()),
+            Some((table, _, message)) => {
+                let hint = "`keyquake sweep` plays it; for a single run, leave these tables out and `--set` the values";
+                Err(self.source.complain(table, message, Some(hint.to_owned())))
+            }
+        }
     }
 
     fn run(&self) -> Result<(), String> {
@@ -207,9 +240,7 @@ impl Check<'_> {
             self.require(times == 1 || written.every > Some(Span::ZERO), &path("times"), message)?;
             let shift = match written.phase {
                 Phase::Fixed => Span::ZERO,
-                Phase::Spread => {
-                    self.scenario.fleet.policy.ttl.min(STAGGER_FOREVER).scale(1.0 / f64::from(times))
-                }
+                Phase::Spread => caches::oldest(self.scenario.fleet.policy.ttl).scale(1.0 / f64::from(times)),
             };
             let step = written.every.unwrap_or_default().saturating_add(shift);
             let last = written.at.saturating_add(step.scale(f64::from(times - 1)));
@@ -295,30 +326,11 @@ impl Check<'_> {
         self.scenario.idp.token_lifetime.saturating_add(self.scenario.fleet.policy.leeway)
     }
 
-    /// When each cache was filled.
-    fn caches(&self) -> Result<Vec<Option<Time>>, String> {
-        let Scenario { fleet, warmup, seed, .. } = self.scenario;
-        let instances = fleet.replicas as usize * fleet.workers as usize;
-        match fleet.cache {
-            Cache::Cold => Ok(vec![None; instances]),
-            Cache::Age(age) => {
-                let message = "the caches are filled before the warm-up, so they cannot be younger than it";
-                self.require(age >= *warmup, "fleet.cache", message)?;
-                Ok(vec![Some(Time::ZERO - age); instances])
-            }
-            Cache::Staggered => {
-                let period = fleet.policy.ttl.min(STAGGER_FOREVER);
-                let mut draw = seed::generator(*seed, "cache ages", 0);
-                let mut ages: Vec<Span> = (0..instances)
-                    .map(|i| period.scale((i as f64 + draw.random::<f64>()) / instances as f64))
-                    .collect();
-                ages.shuffle(&mut draw);
-                // A cache younger than the warm-up expires within it; what is there at its start is a lifetime older.
-                let lifetimes =
-                    |age: Span| (warmup.saturating_sub(age).as_secs_f64() / period.as_secs_f64()).ceil();
-                Ok(ages.iter().map(|age| Some(Time::ZERO - *age - period.scale(lifetimes(*age)))).collect())
-            }
-        }
+    fn cache(&self) -> Result<(), String> {
+        let Scenario { fleet, warmup, .. } = self.scenario;
+        let is_young = matches!(fleet.cache, Cache::Age(age) if age < *warmup);
+        let message = "the caches are filled before the warm-up, so they cannot be younger than it";
+        self.require(!is_young, "fleet.cache", message)
     }
 
     fn gates(&self) -> Result<Vec<Gate>, String> {
@@ -330,12 +342,72 @@ impl Check<'_> {
                 &format!("gate[{i}].limit"),
             )
         });
-        let short = self.scenario.gates.iter().map(|(metric, limit)| {
-            let (path, of) = (format!("gates.{metric}"), scenario::Gate::default_of());
+        long.chain(self.short_gates("gates", &self.scenario.gates)).collect()
+    }
+
+    /// What a setting must reach to be recommended.
+    fn wishes(&self) -> Result<Vec<Gate>, String> {
+        self.short_gates("recommend", &self.scenario.recommend).collect()
+    }
+
+    /// Gates as lines of a table.
+    fn short_gates(
+        &self,
+        table: &str,
+        lines: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = Result<Gate, String>> {
+        lines.iter().map(move |(metric, limit)| {
+            let (path, of) = (format!("{table}.{metric}"), scenario::Gate::default_of());
             let gate = scenario::Gate { metric: metric.clone(), of, limit: limit.clone() };
             self.gate(&gate, &path, &path, &path)
-        });
-        long.chain(short).collect()
+        })
+    }
+
+    /// What is to be found by bisection.
+    fn searches(&self) -> Result<Vec<Search>, String> {
+        let few = self.scenario.find.len() <= MAX_SEARCHES;
+        self.require(few, "find", &format!("more than {MAX_SEARCHES} searches"))?;
+        self.scenario.find.iter().enumerate().map(|(i, written)| self.search(i, written)).collect()
+    }
+
+    fn search(&self, i: usize, written: &scenario::Find) -> Result<Search, String> {
+        let place = |field: &str| format!("find[{i}].{field}");
+        let (extreme, path) = match (&written.smallest, &written.largest) {
+            (Some(path), None) => (Extreme::Smallest, path),
+            (None, Some(path)) => (Extreme::Largest, path),
+            _ => {
+                let hint = "write `smallest = \"rotation[0].lead\"` or `largest = \"fleet.policy.ttl\"`";
+                let message = "a search is for the `smallest` or the `largest` value of a field";
+                return Err(self.source.complain(&format!("find[{i}]"), message, Some(hint.to_owned())));
+            }
+        };
+        let range: Range = written
+            .within
+            .parse()
+            .map_err(|error: String| self.source.complain(&place("within"), error, None))?;
+        let tolerance = match &written.tolerance {
+            None => range.thousandth(),
+            Some(text) => {
+                range.step(text).map_err(|error| self.source.complain(&place("tolerance"), error, None))?
+            }
+        };
+        let message = "the first episode is 1";
+        self.require(written.episode != Some(0), &place("episode"), message)?;
+        let gate = scenario::Gate {
+            metric: written.metric.clone(),
+            of: written.of.clone(),
+            limit: written.limit.clone(),
+        };
+        let gate = self.gate(&gate, &place("metric"), &place("of"), &place("limit"))?;
+        Ok(Search {
+            number: i,
+            path: path.clone(),
+            extreme,
+            range,
+            tolerance,
+            episode: written.episode,
+            gate,
+        })
     }
 
     fn gate(&self, written: &scenario::Gate, metric: &str, of: &str, limit: &str) -> Result<Gate, String> {
@@ -504,7 +576,7 @@ fn disturbances(
     all
 }
 /// A simulation that would take hours is a mistake.
-fn playable(source: &Source, plan: &mut Plan) -> Result<(), String> {
+fn playable(source: &Document<'_>, plan: &mut Plan) -> Result<(), String> {
     let Some(reason) = plan.coupled else { return Ok(()) };
     let per_second: f64 = plan.streams.iter().map(|stream| stream.per_second).sum();
     let requests = per_second * plan.duration.saturating_add(plan.warmup).as_secs_f64();

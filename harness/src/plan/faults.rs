@@ -3,14 +3,14 @@
 use keyquake_core::{Span, Time};
 use keyquake_idp::{Body, Endpoint, Extra, Fault, FaultWindow, Keys, Parts, Replicas, Scope};
 
-use crate::scenario::{self, Scenario, Source};
+use crate::scenario::{self, Document, Scenario};
 
 /// All windows of a scenario's faults, in the order in which they were written.
 ///
 /// # Errors
 ///
 /// The first table that cannot be, with its place, as a finished text.
-pub(super) fn windows(source: &Source, scenario: &Scenario) -> Result<Vec<FaultWindow>, String> {
+pub(super) fn windows(source: &Document<'_>, scenario: &Scenario) -> Result<Vec<FaultWindow>, String> {
     let mut windows = Vec::new();
     for (i, written) in scenario.fault.iter().enumerate() {
         windows.extend(Table { source, scenario, i, written }.windows()?);
@@ -20,7 +20,7 @@ pub(super) fn windows(source: &Source, scenario: &Scenario) -> Result<Vec<FaultW
 
 /// One `[[fault]]`.
 struct Table<'s> {
-    source: &'s Source,
+    source: &'s Document<'s>,
     scenario: &'s Scenario,
     i: usize,
     written: &'s scenario::Fault,

@@ -5,7 +5,7 @@ use keyquake_idp::{Forgery, Timeline};
 
 use super::check::{NAME, is_name};
 use super::{Disturbance, Stream};
-use crate::scenario::{Scenario, Source, TokenSource};
+use crate::scenario::{Document, Scenario, TokenSource};
 
 /// The names of the streams that are always there, and of sets of requests that are no stream.
 const RESERVED: [&str; 5] = ["sessions", "expired", "forged", "cohort", "all"];
@@ -15,7 +15,7 @@ const MAX_BURST: u32 = 100_000;
 
 /// The streams of a scenario: the sessions first.
 pub(super) fn check(
-    source: &Source,
+    source: &Document<'_>,
     scenario: &Scenario,
     timeline: &Timeline,
 ) -> Result<Vec<Stream>, String> {
@@ -110,7 +110,7 @@ impl Stream {
 }
 
 struct Check<'s> {
-    source: &'s Source,
+    source: &'s Document<'s>,
     scenario: &'s Scenario,
     path: String,
     number: usize,

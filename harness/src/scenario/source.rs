@@ -1,5 +1,5 @@
-//! Where a scenario comes from: a file and the `--set` flags laid over it, read as one virtual text, so that every
-//! mistake is shown at the place where it was typed.
+//! Where a scenario comes from: a file and the flags laid over it, read as one virtual text, so that every mistake is
+//! shown at the place where it was typed.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Scenario;
+use super::range;
 use super::value::Value;
 
 /// A file and the flags over it.
@@ -21,9 +22,37 @@ pub(crate) struct Source {
 /// One text, after as many blanks as the parts before it are long: so its spans lie where it lies in the virtual text.
 #[derive(Debug)]
 struct Part {
+    kind: Kind,
     name: String,
     padded: String,
     offset: usize,
+}
+
+/// What a part is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    File,
+    /// A setting laid over the file.
+    Setting,
+    /// An axis of a sweep, as a line of `[matrix]` has it.
+    Axis,
+}
+
+/// The texts of a source as one tree. Making another of it costs a copy of the tree, and no parsing.
+#[derive(Debug)]
+pub(crate) struct Document<'s> {
+    source: &'s Source,
+    tree: Spanned<DeTable<'s>>,
+    /// The cell of a sweep whose values are laid into it, in words: none for what the file alone describes.
+    cell: Option<String>,
+}
+
+/// The trees of a source, before one is laid over the other.
+pub(super) struct Layers<'s> {
+    pub(super) file: Spanned<DeTable<'s>>,
+    pub(super) settings: DeTable<'s>,
+    /// In the order in which they were typed.
+    pub(super) axes: Vec<DeTable<'s>>,
 }
 
 impl Part {
@@ -76,7 +105,7 @@ impl Source {
             return Err(format!("error: `{name}` is larger than {} KiB", Self::MAX_BYTES >> 10));
         }
         let mut source = Self { parts: Vec::new() };
-        source.push(name, text);
+        source.push(Kind::File, name, text);
         for setting in overrides {
             let Some((path, value)) = setting.split_once('=') else {
                 return Err(format!(
@@ -84,37 +113,64 @@ impl Source {
                 ));
             };
             let (path, value) = (path.trim(), value.trim());
-            // Read as TOML and, if that fails, as a string.
-            let verbatim = format!("{path} = {value}");
-            let is_toml = DeTable::parse(&verbatim).is_ok();
-            source.push("--set", &if is_toml { verbatim } else { format!("{path} = {value:?}") });
+            let value = as_toml(value);
+            source.push(Kind::Setting, "--set", &format!("{path} = {value}"));
         }
         Ok(source)
     }
 
-    fn push(&mut self, name: &str, text: &str) {
-        let offset = self.parts.last().map_or(0, |part| part.padded.len());
-        self.parts.push(Part { name: name.to_owned(), padded: " ".repeat(offset) + text, offset });
-    }
-
-    /// All parts as one tree, the later over the earlier.
-    fn tree(&self) -> Result<Spanned<DeTable<'_>>, Complaint> {
-        let mut trees = self.parts.iter().map(|part| DeTable::parse(&part.padded));
-        let mut tree = trees.next().unwrap_or_else(|| DeTable::parse(""))?;
-        for over in trees {
-            overlay(tree.get_mut(), over?.into_inner());
-        }
-        Ok(tree)
-    }
-
-    /// The scenario, as far as its shape goes.
+    /// Adds the axis of a flag like `-L fleet.policy.ttl=1m,5m`.
     ///
     /// # Errors
     ///
     /// What is wrong, as a finished text.
-    pub(crate) fn scenario(&self) -> Result<Scenario, String> {
-        let tree = self.tree().map_err(|complaint| self.explain(&complaint))?;
-        Scenario::deserialize(Value::from(tree)).map_err(|complaint| self.explain(&complaint))
+    pub(crate) fn vary(&mut self, flag: &str, typed: &str) -> Result<(), String> {
+        let wrong = |what: &str| format!("error: `{flag} {typed}`: {what}");
+        let (path, values) =
+            typed.split_once('=').ok_or_else(|| wrong("expected `field=` and its values"))?;
+        let path = path.trim();
+        let is_path =
+            !path.is_empty() && path.chars().all(|c| c.is_ascii_alphanumeric() || "_-.[]".contains(c));
+        if !is_path {
+            return Err(wrong("a field is written like `fleet.policy.ttl` or `rotation[0].lead`"));
+        }
+        let values = match flag {
+            "-P" => range::points(values).map_err(|error| wrong(&error))?,
+            _ => list(values),
+        };
+        let values: Vec<String> = values.iter().map(|value| as_toml(value)).collect();
+        self.push(Kind::Axis, flag, &format!("{path:?} = [{}]", values.join(", ")));
+        Ok(())
+    }
+
+    fn push(&mut self, kind: Kind, name: &str, text: &str) {
+        let offset = self.parts.last().map_or(0, |part| part.padded.len());
+        self.parts.push(Part { kind, name: name.to_owned(), padded: " ".repeat(offset) + text, offset });
+    }
+
+    /// The settings laid over the file.
+    ///
+    /// # Errors
+    ///
+    /// What is no TOML, as a finished text.
+    pub(crate) fn document(&self) -> Result<Document<'_>, String> {
+        let Layers { file, settings, .. } = self.layers()?;
+        Ok(Document::new(self, file, settings))
+    }
+
+    /// The trees of all parts.
+    pub(super) fn layers(&self) -> Result<Layers<'_>, String> {
+        let file = Spanned::new(0..0, DeTable::new());
+        let mut layers = Layers { file, settings: DeTable::new(), axes: Vec::new() };
+        for part in &self.parts {
+            let tree = DeTable::parse(&part.padded).map_err(|error| self.explain(&error.into(), None))?;
+            match part.kind {
+                Kind::File => layers.file = tree,
+                Kind::Setting => overlay(&mut layers.settings, tree.into_inner()),
+                Kind::Axis => layers.axes.push(tree.into_inner()),
+            }
+        }
+        Ok(layers)
     }
 
     /// The question that the file asks in its first line, if that is a comment.
@@ -128,32 +184,18 @@ impl Source {
         self.parts.iter().map(Part::text)
     }
 
-    /// A complaint about the value at this path, like `rotation[0].at`, or about the nearest table around it when it
-    /// was not written.
-    pub(crate) fn complain(&self, path: &str, message: impl Into<String>, hint: Option<String>) -> String {
-        self.explain(&Complaint { message: message.into(), span: self.span_of(path), hint })
-    }
-
-    fn span_of(&self, path: &str) -> Option<Range<usize>> {
-        let tree = self.tree().ok()?;
-        let mut span = None;
-        let mut table = tree.get_ref();
-        for step in path.split('.') {
-            let (key, index) = step.split_once('[').unwrap_or((step, ""));
-            let Some(mut value) = table.get(key) else { return span };
-            if let Ok(index) = index.trim_end_matches(']').parse::<usize>() {
-                value = value.get_ref().get(index)?;
-            }
-            span = Some(value.span());
-            let DeValue::Table(inner) = value.get_ref() else { return span };
-            table = inner;
-        }
-        span
+    /// What stands at this place.
+    pub(super) fn text_at(&self, span: &Range<usize>) -> &str {
+        let part = self.parts.iter().rev().find(|part| part.offset <= span.start);
+        part.and_then(|part| part.padded.get(span.clone())).unwrap_or_default()
     }
 
     /// The complaint as a person reads it: file, line, caret and hint.
-    fn explain(&self, complaint: &Complaint) -> String {
+    pub(super) fn explain(&self, complaint: &Complaint, cell: Option<&str>) -> String {
         let mut report = vec![self.shown(complaint)];
+        if let Some(cell) = cell.filter(|cell| !cell.is_empty()) {
+            report.push(Group::with_title(Level::NOTE.secondary_title(format!("in the cell {cell}"))));
+        }
         if let Some(hint) = &complaint.hint {
             report.push(Group::with_title(Level::HELP.with_name("hint").secondary_title(hint.as_str())));
         }
@@ -177,8 +219,108 @@ impl Source {
     }
 }
 
+impl<'s> Document<'s> {
+    /// The settings laid over the tree of a file.
+    pub(super) fn new(source: &'s Source, mut tree: Spanned<DeTable<'s>>, settings: DeTable<'s>) -> Self {
+        overlay(tree.get_mut(), settings);
+        Self { source, tree, cell: None }
+    }
+
+    /// The same as a cell of a sweep, which is named like this.
+    pub(super) fn in_cell(self, cell: String) -> Self {
+        Self { cell: Some(cell), ..self }
+    }
+
+    /// Whether it is a cell of a sweep.
+    pub(crate) fn is_cell(&self) -> bool {
+        self.cell.is_some()
+    }
+
+    pub(super) fn tree_mut(&mut self) -> &mut DeTable<'s> {
+        self.tree.get_mut()
+    }
+
+    /// The scenario, as far as its shape goes.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, as a finished text.
+    pub(crate) fn scenario(&self) -> Result<Scenario, String> {
+        Scenario::deserialize(Value::from(self.tree.clone())).map_err(|complaint| self.explain(&complaint))
+    }
+
+    /// The question that the file asks in its first line, if that is a comment.
+    pub(crate) fn question(&self) -> Option<String> {
+        self.source.question()
+    }
+
+    /// Everything that was typed.
+    pub(crate) fn typed(&self) -> impl Iterator<Item = &str> {
+        self.source.typed()
+    }
+
+    /// A complaint about the value at this path, like `rotation[0].at`, or about the nearest table around it when it
+    /// was not written.
+    pub(crate) fn complain(&self, path: &str, message: impl Into<String>, hint: Option<String>) -> String {
+        self.explain(&Complaint { message: message.into(), span: self.span_of(path), hint })
+    }
+
+    pub(super) fn explain(&self, complaint: &Complaint) -> String {
+        self.source.explain(complaint, self.cell.as_deref())
+    }
+
+    fn span_of(&self, path: &str) -> Option<Range<usize>> {
+        self.spans(path).last().cloned()
+    }
+
+    /// Where the value at this path is written.
+    pub(super) fn written(&self, path: &str) -> Option<Range<usize>> {
+        let mut spans = self.spans(path);
+        if spans.len() == path.split('.').count() { spans.pop() } else { None }
+    }
+
+    /// Where the values on the way to this path stand, as far as it goes.
+    fn spans(&self, path: &str) -> Vec<Range<usize>> {
+        let mut spans = Vec::new();
+        let mut table = self.tree.get_ref();
+        for step in path.split('.') {
+            let (key, index) = step.split_once('[').unwrap_or((step, ""));
+            let Some(mut value) = table.get(key) else { break };
+            if let Ok(index) = index.trim_end_matches(']').parse::<usize>() {
+                let Some(entry) = value.get_ref().get(index) else { return Vec::new() };
+                value = entry;
+            }
+            spans.push(value.span());
+            let DeValue::Table(inner) = value.get_ref() else { break };
+            table = inner;
+        }
+        spans
+    }
+}
+
+/// A value as TOML if it is some, and otherwise as a string.
+pub(super) fn as_toml(value: &str) -> String {
+    if DeTable::parse(&format!("x = {value}")).is_ok() { value.to_owned() } else { format!("{value:?}") }
+}
+
+/// What commas part, unless they lie within brackets or quotes.
+fn list(text: &str) -> Vec<String> {
+    let (mut depth, mut quote) = (0_usize, None);
+    let values = text.split(|character: char| {
+        match character {
+            '"' | '\'' if quote == Some(character) => quote = None,
+            '"' | '\'' if quote.is_none() => quote = Some(character),
+            '{' | '[' if quote.is_none() => depth += 1,
+            '}' | ']' if quote.is_none() => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        character == ',' && depth == 0 && quote.is_none()
+    });
+    values.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
+}
+
 /// Tables merge; everything else replaces what it covers.
-fn overlay<'i>(base: &mut DeTable<'i>, over: DeTable<'i>) {
+pub(super) fn overlay<'i>(base: &mut DeTable<'i>, over: DeTable<'i>) {
     for (key, value) in over {
         match (base.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value) {
             (Some(DeValue::Table(old)), value) if value.get_ref().is_table() => {

@@ -30,7 +30,12 @@ fn fetches(lines: &str) -> f64 {
 fn every_scenario_of_the_repository_ends_as_it_promises() {
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")).unwrap() {
         let path = entry.unwrap().path();
-        let source = Source::new("", &fs::read_to_string(&path).unwrap(), &[]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        // The tests of sweeps play these.
+        if text.contains("\n[matrix]") {
+            continue;
+        }
+        let source = Source::new("", &text, &[]).unwrap();
         let record = record_of(&Plan::check(&source, Engine::Simulated).unwrap());
         assert_eq!(record.verdict, Verdict::Pass, "{}: {:?}", path.display(), record.reasons);
         assert_eq!(record.engine, Engine::Simulated);
