@@ -2,7 +2,8 @@
 
 CONTRAST_MIN = 4.5  # WCAG 2.2, 1.4.3
 
-# Texts that cannot be read against the page's ground, by their colours as computed.
+# Texts that cannot be read against their ground, by their colours as computed: the page's, or in a chart that of the area
+# which was drawn below them.
 CONTRAST = """
 (() => {
   const parts = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
@@ -10,13 +11,24 @@ CONTRAST = """
     const [r, g, b] = parts(colour).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
     return .2126 * r + .7152 * g + .0722 * b;
   };
-  const ground = light(getComputedStyle(document.body).backgroundColor);
+  const page = light(getComputedStyle(document.body).backgroundColor);
+  const areas = new Map();
+  const below = text => {
+    const svg = text.closest("svg");
+    if (!areas.has(svg)) areas.set(svg, [...svg.querySelectorAll("rect[class^=f-]")].map(r => [r, r.getBoundingClientRect()]));
+    const box = text.getBoundingClientRect(), x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;
+    const under = areas.get(svg).filter(([area, its]) =>
+      its.left <= x && x <= its.right && its.top <= y && y <= its.bottom && !area.hasAttribute("opacity")
+      && area.compareDocumentPosition(text) & Node.DOCUMENT_POSITION_FOLLOWING);
+    return under.length ? light(getComputedStyle(under.at(-1)[0]).fill) : page;
+  };
   const faint = new Set();
   for (const element of document.querySelectorAll("body *")) {
     const words = [...element.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.data.trim());
     if (!words || !element.checkVisibility() || element.closest("style, title, desc, defs")) continue;
     const style = getComputedStyle(element);
-    const ink = light(element.closest("svg") ? style.fill : style.color);
+    const isDrawn = !!element.closest("svg");
+    const ink = light(isDrawn ? style.fill : style.color), ground = isDrawn ? below(element) : page;
     const contrast = (Math.max(ink, ground) + .05) / (Math.min(ink, ground) + .05);
     if (contrast < %s) faint.add(`${element.textContent.trim().slice(0, 40)} (${contrast.toFixed(1)})`);
   }

@@ -189,7 +189,7 @@ pub(crate) fn found(sweep: &Sweep) -> Vec<String> {
         0 => {}
         _ if few => told.extend(others.into_iter().map(|it| finding(sweep, it))),
         many => told.push(format!(
-            "What was found for the other settings, {}, is in the table of the report.",
+            "What was found for the other settings, {}, is in the tables of the report.",
             format::counted(many as u64, "answer")
         )),
     }
@@ -293,7 +293,7 @@ fn one_search(sweep: &Sweep, findings: &[&Finding]) -> Table {
     columns.extend([
         Column::Right("holds at"),
         Column::Right("fails at"),
-        Column::Right("fails in"),
+        Column::Right("replications that fail"),
         Column::Right("values tried"),
         Column::Left(""),
     ]);
@@ -303,12 +303,10 @@ fn one_search(sweep: &Sweep, findings: &[&Finding]) -> Table {
         let all = found.replications;
         let (holds, fails, failures) = match &found.outcome {
             Outcome::Between { holds, fails, failures } => {
-                (holds.clone(), fails.clone(), format!("{failures} of {all} replications"))
+                (holds.clone(), fails.clone(), format!("{failures} of {all}"))
             }
             Outcome::Throughout { holds } => (holds.clone(), none(), none()),
-            Outcome::Nowhere { fails, failures } => {
-                (none(), fails.clone(), format!("{failures} of {all} replications"))
-            }
+            Outcome::Nowhere { fails, failures } => (none(), fails.clone(), format!("{failures} of {all}")),
             Outcome::Unplayable { value, .. } => (none(), format!("{value} cannot be played"), none()),
         };
         let value = |path: &&str| found.parameters.get(*path).cloned().unwrap_or_else(none);
@@ -409,11 +407,11 @@ pub(crate) fn brief(sweep: &Sweep) -> Table {
         Column::Right("survival"),
         Column::Left("limits"),
     ]);
-    let is_few = sweep.cells.len() <= BRIEF_MAX;
-    let (which, shown) = if is_few {
-        ("Every cell", (0..sweep.cells.len() as u32).collect())
-    } else {
-        ("The front, which no other cell beats", sweep.front.clone())
+    let few = (0..sweep.cells.len().min(BRIEF_MAX) as u32).collect();
+    let (which, shown) = match sweep.cells.len() {
+        0..=BRIEF_MAX => ("Every cell", few),
+        _ if sweep.front.is_empty() => ("The first cells", few),
+        _ => ("The front, which no other cell beats", sweep.front.clone()),
     };
     let caption = format!("{which}: recovery, exposure and survival at worst, the others on average");
     let mut table = Table::new(caption, columns);

@@ -5,6 +5,9 @@ use crate::format;
 /// More rows than this are counted and left to `result.json`.
 const ROWS_MAX: usize = 250;
 
+/// More columns than this are small on paper.
+const COLUMNS_ON_PAPER: usize = 9;
+
 /// Rows under named columns.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -100,8 +103,10 @@ impl Table {
             return String::new();
         }
         let caption = format::xml(&self.caption);
+        // On paper nothing scrolls.
+        let broad = if self.columns.len() > COLUMNS_ON_PAPER { " class=\"broad\"" } else { "" };
         let mut html = format!(
-            "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table>\
+            "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table{broad}>\
              <caption>{caption}</caption><thead><tr>"
         );
         for column in &self.columns {
