@@ -244,6 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn another_seed_later_is_as_good_as_another_seed_at_once() {
+        let seeded = |seed: u64| plan(&format!("seed = {seed}\n[fleet]\nreplicas = 5"));
+        let mut later = seeded(1);
+        assert_ne!(later.caches, seeded(2).caches);
+        later.reseed(2);
+        assert_eq!((later.seed, &later.caches), (2, &seeded(2).caches));
+    }
+
+    #[test]
     fn short_timeouts_at_high_speed_are_warned_of() {
         let plan = plan("speed = 200");
         assert_eq!(plan.warnings.len(), 1, "10 s are 50 ms, 5 s are 25 ms: {:?}", plan.warnings);

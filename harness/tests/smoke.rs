@@ -178,3 +178,55 @@ fn an_interrupted_run_leaves_a_record_too() {
     assert!(record.reasons[0].starts_with("Interrupted at"), "{:?}", record.reasons);
     assert!(folder.path().join("keyquake-out/smoke/report.html").exists());
 }
+
+const AXES: &str =
+    "[matrix]\n\"fleet.policy.ttl\" = [\"4s\", \"9s\"]\n[recommend]\ntime_to_recover = \"<= 9s\"\n";
+
+#[test]
+fn a_sweep_leaves_one_record_with_a_page_and_a_table_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smoke.toml"), format!("{SCENARIO}{AXES}")).unwrap();
+    let sweep = |more: &[&str]| {
+        let sweep = ["sweep", "smoke.toml", "--replications", "2", "-P", "fleet.replicas=1..3:lin3"];
+        keyquake(folder.path()).args(sweep).args(more).output().unwrap()
+    };
+    let output = sweep(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let told = text(&output);
+    assert!(told.contains("Recommended: ttl = ") && told.contains("6 of 6 cells"), "{told}");
+    assert!(
+        told.contains("keyquake sweep smoke.toml --seed 1 -P fleet.replicas=1..3:lin3 --replications 2"),
+        "{told}"
+    );
+    let place = folder.path().join("keyquake-out/smoke");
+    let record = Record::load(&place.join("result.json")).unwrap();
+    let swept = record.sweep.expect("a sweep");
+    assert_eq!((swept.cells.len(), swept.axes.len(), record.cells.len()), (6, 2, 0));
+    for file in ["report.html", "summary.md", "cells.csv", "charts/pareto.svg", "charts/heat-recovery.svg"] {
+        let path = place.join(file);
+        std::fs::remove_file(&path).unwrap();
+        let report =
+            keyquake(folder.path()).args(["report", "keyquake-out/smoke/result.json"]).output().unwrap();
+        assert!(report.status.success() && path.exists(), "{file}: {}", text(&report));
+    }
+    let failed = sweep(&["--set", "gates.denied=\"== 0\""]);
+    assert_eq!(failed.status.code(), Some(10), "{}", text(&failed));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_sweep_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smoke.toml"), format!("{SCENARIO}{AXES}")).unwrap();
+    let mut sweep = keyquake(folder.path());
+    let long = ["sweep", "smoke.toml", "--replications", "1000", "--set", "duration=1h"];
+    let mut sweep = sweep.args(long).spawn().unwrap();
+    // It says what it is about to do when everything is in place.
+    let mut talk = std::io::BufReader::new(sweep.stderr.take().unwrap());
+    let mut line = String::new();
+    assert!(std::io::BufRead::read_line(&mut talk, &mut line).unwrap() > 0);
+    assert!(folder.path().join("keyquake-out").exists(), "{line}");
+    assert!(Command::new("kill").args(["-INT", &sweep.id().to_string()]).status().unwrap().success());
+    assert_eq!(sweep.wait().unwrap().code(), Some(130));
+    assert!(!folder.path().join("keyquake-out").exists());
+}

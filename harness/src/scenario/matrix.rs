@@ -13,8 +13,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::source::{Complaint, Document, Layers, Source, as_toml, overlay};
 
-/// The most cells of a sweep.
-const MAX_CELLS: usize = 100_000;
+/// The most cells of a sweep: their record is about as large as a record may be.
+const MAX_CELLS: usize = 50_000;
 /// The most tables of `include` and `exclude`.
 const MAX_TABLES: usize = 1_000;
 /// What a cell cannot choose: the folder's name, the seed (replications draw their own), and what makes the sweep itself.

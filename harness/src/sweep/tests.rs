@@ -64,6 +64,25 @@ fn replications_differ_and_are_those_of_fewer_replications_first() {
     assert!(four.worst >= two.worst);
 }
 
+#[test]
+fn cells_draw_apart_even_if_they_differ_in_nothing_that_matters() {
+    let cells = cells("[matrix]\n\"traffic.max_in_flight\" = [100, 200]\n", &[]);
+    assert_ne!(cells[0].metrics, cells[1].metrics);
+}
+
+#[test]
+fn a_gate_is_held_against_the_worst_replication() {
+    let lines =
+        format!("{TTLS}[gates]\ntime_to_recover = \"<= 1s\"\n[recommend]\ndenied_share = \"<= 1%\"\n");
+    for cell in swept(&lines, &["fleet.cache=staggered"], (4, 2)).sweep.unwrap().cells {
+        let (recovery, denied) =
+            (cell.metrics.time_to_recover_s.unwrap(), cell.metrics.denied_share.unwrap());
+        assert!(recovery.low < recovery.high);
+        assert_eq!(cell.gates[0].value, Some(recovery.worst));
+        assert_eq!(cell.wishes[0].value, Some(denied.worst));
+    }
+}
+
 /// A cache that rejects unknown keys learns of the new one when it expires: filled at 0 s and again at each multiple of its
 /// ttl, at most a ttl after the rotation.
 #[test]
