@@ -246,7 +246,10 @@ async fn every_scenario_of_the_repository_opens() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let opened = Opened { name: String::new(), text: std::fs::read_to_string(&path).unwrap() };
-        assert_eq!(opened.check(), Ok(()), "{}", path.display());
+        let text = std::fs::read_to_string(&path).unwrap();
+        // A matrix is many scenarios.
+        let is_one = !text.contains("\n[matrix]");
+        let opened = Opened { name: String::new(), text };
+        assert_eq!(opened.check().is_ok(), is_one, "{}: {:?}", path.display(), opened.check());
     }
 }
