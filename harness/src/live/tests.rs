@@ -1,11 +1,10 @@
 //! The generator before a fleet that does not behave.
 
-use std::net::TcpListener;
-
 use std::collections::BTreeSet;
 
 use axum::Router;
 use axum::http::StatusCode;
+use keyquake_reports::record::Traffic;
 
 use super::load::{WhenFull, play_plan};
 use super::*;
@@ -14,13 +13,20 @@ use crate::plan::testing::plan;
 const TRAFFIC: &str =
     "[idp]\nalgorithm = \"ES256\"\n[traffic]\nrate = \"5/s\"\nconnections = 2\ntimeout = \"1s\"\n";
 
+/// What comes of a scenario's requests before a server that reads them and never answers.
+fn unanswered(plan: &Plan, when_full: WhenFull) -> Traffic {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(bind()).unwrap();
+    let server = listener.local_addr().unwrap();
+    let silence = Router::new().fallback(std::future::pending::<StatusCode>);
+    runtime.spawn(async move { axum::serve(listener, silence).await });
+    let record = play_plan(plan, server, when_full, || {}).unwrap();
+    record.cells[0].metrics.all.clone()
+}
+
 #[test]
 fn requests_that_are_never_answered_time_out() {
-    let plan = plan(&format!("speed = 100\n{TRAFFIC}"));
-    // The system accepts connections for it; nobody reads what they say.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let record = play_plan(&plan, silent.local_addr().unwrap(), WhenFull::Shed, || {}).unwrap();
-    let all = &record.cells[0].metrics.all;
+    let all = unanswered(&plan(&format!("speed = 100\n{TRAFFIC}")), WhenFull::Wait);
     assert!(all.requests > 200, "{all:?}");
     assert_eq!(all.outcomes, [("timed_out".to_owned(), all.requests)].into());
     assert_eq!((all.failures, all.false_rejects), (all.must_pass, 0));
@@ -32,15 +38,11 @@ fn what_is_due_while_all_places_are_taken_is_shed_or_waits() {
     let burst = "max_in_flight = 4\n[[traffic.stream]]\nname = \"burst\"\ntoken = \"session\"\n\
                  burst = { at = \"30s\", count = 40 }\n";
     let plan = plan(&format!("speed = 100\n{TRAFFIC}{burst}"));
-    let shed = |when_full| {
-        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let record = play_plan(&plan, silent.local_addr().unwrap(), when_full, || {}).unwrap();
-        let all = &record.cells[0].metrics.all;
-        assert!(all.outcomes["timed_out"] > 100, "{all:?}");
-        all.outcomes.get("shed").copied().unwrap_or_default()
-    };
-    assert!(shed(WhenFull::Shed) >= 36);
-    assert_eq!(shed(WhenFull::Wait), 0);
+    // How many more are shed depends on the machine: each place is taken for 10 ms at least.
+    let shed = unanswered(&plan, WhenFull::Shed).outcomes;
+    assert!(shed["shed"] >= 36 && shed["timed_out"] >= 4, "{shed:?}");
+    let late = unanswered(&plan, WhenFull::Wait);
+    assert_eq!(late.outcomes, [("timed_out".to_owned(), late.requests)].into());
 }
 
 /// The grants that sessions ask the IdP for tokens with, before a fleet that answers everything with 401.
