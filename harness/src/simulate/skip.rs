@@ -206,7 +206,7 @@ impl<'p> Simulation<'p> {
             }
             self.service.advance(self.now)?;
             self.settle();
-            if self.clients.next().is_some_and(|at| at <= self.now) {
+            if self.next_of_clients().is_some_and(|at| at <= self.now) {
                 self.advance_clients();
             }
             while let Some(instance) = self.alarms.due(self.now) {
@@ -224,10 +224,14 @@ impl<'p> Simulation<'p> {
     /// When something happens next.
     fn next(&self) -> Option<Time> {
         let flows = self.flows.iter().filter_map(|flow| flow.requests.next());
-        // After the last request nobody needs another token.
-        let clients = self.clients.next().filter(|at| *at < self.plan.end());
-        let others = [self.turns.first().copied(), self.service.next(), clients, self.alarms.next()];
+        let others =
+            [self.turns.first().copied(), self.service.next(), self.next_of_clients(), self.alarms.next()];
         flows.chain(others.into_iter().flatten()).min()
+    }
+
+    /// When something happens to a session next. After the last request nobody needs another token.
+    fn next_of_clients(&self) -> Option<Time> {
+        self.clients.next().filter(|at| *at < self.plan.end())
     }
 
     /// Something changes that the plan says.
@@ -574,6 +578,10 @@ impl<'p> Simulation<'p> {
         self.leaders.insert(ticket, leader);
         self.instances[instance as usize].leaders.insert(ticket);
         let cell = self.cell(instance, flow);
+        // Who followed another stays with that one.
+        if matches!(self.cells[cell].mode, Mode::Follows(_)) {
+            self.pause(instance, flow);
+        }
         self.service.enter(ticket, token, instance, self.now);
         self.cells[cell].leader = Some(ticket);
         self.settle();

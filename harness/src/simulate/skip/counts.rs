@@ -120,7 +120,9 @@ impl Counts {
             last: moment(last),
             wall: after(outcome, Span::ZERO),
         };
-        fold.count_at(instance, &batch, batch.last);
+        // Those who waited had their answers with the last fetch.
+        let ended = if stretch.waiting > 0.0 { until } else { batch.last };
+        fold.count_at(instance, &batch, ended);
         let kind = (fold.segment_number(from), flow.lane, outcome, flow.ruling);
         let profile = self.profiles.entry(kind).or_insert_with(|| Profile::new(flow, from, until));
         profile.add(flow, stretch, count);
