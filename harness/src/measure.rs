@@ -42,7 +42,7 @@ pub(crate) struct Run<'p> {
     /// The same requests as the caches saw them, if they say.
     pub(crate) fetches: Vec<TimedFetch>,
     /// Those of a simulation that were counted rather than listed.
-    pub(crate) jwks_counted: Vec<CountedFetches>,
+    pub(crate) jwks_counted: CountedFetches,
     /// JWKS requests that did not fit into the log.
     pub(crate) jwks_dropped: u64,
     /// What is missing in the list of its requests.
@@ -65,7 +65,7 @@ impl<'p> Run<'p> {
             restarted: Vec::new(),
             jwks: Vec::new(),
             fetches: Vec::new(),
-            jwks_counted: Vec::new(),
+            jwks_counted: CountedFetches::default(),
             jwks_dropped: 0,
             untraced: None,
             ended: plan.end(),

@@ -4,6 +4,7 @@
 //! `traffic.max_in_flight` does not hold.
 
 mod agenda;
+mod counter;
 mod each;
 mod fleet;
 mod predict;
@@ -26,6 +27,7 @@ use self::service::Service;
 use crate::measure::Run;
 use crate::observe::Fold;
 use crate::plan::Plan;
+use crate::seed;
 
 pub(crate) use self::predict::{Prediction, predict};
 pub use self::prepared::{By, Prepared, Sums};
@@ -45,7 +47,7 @@ pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> 
 
 /// A run whose requests have all ended.
 fn conclude<'p>(plan: &'p Plan, command: &str, fold: Fold, service: Service<'_>) -> Run<'p> {
-    let Log { entries: jwks, dropped: jwks_dropped, counted: jwks_counted } = service.into_log();
+    let Log { entries: jwks, dropped: jwks_dropped, counted } = service.into_log();
     let events = plan.timeline.events().iter();
     let within = events.filter(|event| Time::ZERO - plan.warmup < event.at && event.at < plan.end());
     Run {
@@ -56,7 +58,7 @@ fn conclude<'p>(plan: &'p Plan, command: &str, fold: Fold, service: Service<'_>)
         restarted: plan.runbook.restarts.iter().map(|(at, _)| *at).collect(),
         jwks,
         jwks_dropped,
-        jwks_counted,
+        jwks_counted: counted.finish(&mut seed::generator(plan.seed, "seconds of counted fetches", 0)),
         ..Run::new(plan, Engine::Simulated, fold)
     }
 }

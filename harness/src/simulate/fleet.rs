@@ -7,8 +7,8 @@ use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Span, Time};
 use keyquake_idp::{JwksLog, JwksLogEntry};
 use rand::Rng;
 
+use super::counter::Counter;
 use super::world::{Served, World};
-use crate::measure::CountedFetches;
 use crate::plan::Plan;
 use crate::seed;
 
@@ -49,11 +49,11 @@ pub(super) struct LastFetch {
 }
 
 /// What has passed between a fleet and its IdP.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Log {
     pub(super) entries: Vec<JwksLogEntry>,
     pub(super) dropped: u64,
-    pub(super) counted: Vec<CountedFetches>,
+    pub(super) counted: Counter,
 }
 
 /// What a fleet waits for.
@@ -79,7 +79,7 @@ impl Fleet {
             caches: Vec::new(),
             current: Vec::new(),
             flights: BTreeMap::new(),
-            log: Log::default(),
+            log: Log { entries: Vec::new(), dropped: 0, counted: Counter::new(plan) },
             last: vec![None; plan.instances() as usize],
             changes: world.is_scripted().then(BTreeMap::new),
             touched: Vec::new(),
@@ -124,9 +124,9 @@ impl Fleet {
             Some(LastFetch { took: ended.since(asked), ended, status: served.status });
     }
 
-    /// Counts fetches that were not played, spread evenly between two moments.
-    pub(super) fn count_fetches(&mut self, served: &Served, (from, until): (Time, Time), count: u64) {
-        self.log.counted.push(CountedFetches { from, until, count, status: served.status });
+    /// Counts fetches that are not played.
+    pub(super) fn counter(&mut self) -> &mut Counter {
+        &mut self.log.counted
     }
 
     /// The instances at which something happened since this was last asked.

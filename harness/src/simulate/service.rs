@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use keyquake_core::{Answer, Event, KeyCache, KeyVersion, Keys, Rejection, Standing, Time};
 
 use super::agenda::Agenda;
+use super::counter::Counter;
 use super::fleet::{Fleet, LastFetch, Log, Pending, Reaction, Ticket};
 use super::token::Token;
 use super::world::{Served, World};
@@ -99,9 +100,9 @@ impl<'p> Service<'p> {
         self.fleet.note_fetch(instance, served, times);
     }
 
-    /// Counts fetches that were not played, spread evenly between two moments.
-    pub(super) fn count_fetches(&mut self, served: &Served, times: (Time, Time), count: u64) {
-        self.fleet.count_fetches(served, times, count);
+    /// Counts fetches that are not played.
+    pub(super) fn counter(&mut self) -> &mut Counter {
+        self.fleet.counter()
     }
 
     /// The instances at which something happened since this was last asked.

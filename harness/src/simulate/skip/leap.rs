@@ -4,6 +4,8 @@
 //! the same way, until something else happens. So only the moments of further fetches are drawn, and the last two are
 //! played, which leaves the cache as all of them would have.
 
+use std::collections::VecDeque;
+
 use keyquake_core::{Decision, Event, KeyCache, LimiterKind, Rejection, Span, Time};
 use rand::RngExt;
 use rand_distr::{Distribution, Exp1, StandardNormal};
@@ -21,8 +23,11 @@ use crate::sut::candidates;
 const PHASES: usize = 8;
 /// How often the horizon is halved in search of one before which nothing else happens.
 const HALVINGS: u32 = 24;
-/// How many fetches are drawn one by one before their mean says enough of the others.
-const DRAWN: u64 = 256;
+/// How many fetches before a horizon are drawn one by one at least, and how many seconds lie between those that all are.
+const DRAWN: f64 = 64.0;
+const SLOW: f64 = 1.0;
+/// How many are expected at least where a leap is worth its while.
+const WORTH_IT: f64 = 4.0;
 /// The most fetches in a window of a limiter that are tried.
 const WINDOW: u32 = 32;
 /// How many standard deviations nothing exceeds.
@@ -51,7 +56,9 @@ struct Phase {
 struct Drawn {
     count: u64,
     /// When the last two began and ended, the earlier first.
-    last: [(Time, Time); 2],
+    last: VecDeque<(Time, Time)>,
+    /// When they are over, and known to be followed by none up to then.
+    until: Time,
 }
 
 impl Simulation<'_> {
@@ -113,8 +120,6 @@ impl Simulation<'_> {
         for (asked, ended) in drawn.last {
             self.play_alone(instance, outlook, &served, (asked, ended));
         }
-        let [(_, counted_until), (_, landing)] = drawn.last;
-        self.service.count_fetches(&served, (self.now, counted_until), drawn.count - 2);
         for (place, (flow, outcome)) in outlook.flows.iter().zip(outcomes).enumerate() {
             self.resume(instance, *flow, outcome);
             let waiting = self.waiting(outlook, place) * drawn.count as f64;
@@ -124,8 +129,8 @@ impl Simulation<'_> {
             }
         }
         let own = &mut self.instances[instance as usize];
-        (own.lands, own.alarm) = (landing, landing);
-        self.alarms.add(landing, instance);
+        (own.lands, own.alarm) = (drawn.until, drawn.until);
+        self.alarms.add(drawn.until, instance);
     }
 
     /// Whether nothing that is not foreseen could change what comes: no key's share, unless it makes no difference.
@@ -145,9 +150,7 @@ impl Simulation<'_> {
             ends.iter().any(|end| matches!(end, Some(Outcome::Rejected(_))))
         };
         let differ = |pair: &[(usize, Vec<_>)]| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1;
-        let is_settled = columns.is_empty() || self.clients.newest_key_is_held(self.now);
         fits && outlook.took < self.plan.traffic.timeout
-            && is_settled
             && !columns.windows(2).any(differ)
             && !(reacts && columns.iter().any(is_rejected))
     }
@@ -168,7 +171,7 @@ impl Simulation<'_> {
 
     /// How all requests of each flow end up to a horizon, whether they wait or not; `None` unless all of one flow end alike.
     fn outcomes(&self, instance: u32, outlook: &Outlook, served: &Served) -> Option<(Vec<Outcome>, Time)> {
-        let turn = self.turns.first().copied()?;
+        let turn = self.next_turn()?;
         let outcomes = self.outcomes_until(instance, outlook, served, self.now)?;
         let mut left = turn.since(self.now).saturating_sub(outlook.took);
         for _ in 0..HALVINGS {
@@ -178,6 +181,13 @@ impl Simulation<'_> {
             left = left.scale(0.5);
         }
         None
+    }
+
+    /// Until when it is known which flows there are: the first token of a new key may come with any renewal.
+    fn next_turn(&self) -> Option<Time> {
+        let turn = self.turns.first().copied();
+        let foreseen = self.clients.newest_key_is_held(self.now);
+        turn.into_iter().chain(self.next_of_clients().filter(|_| !foreseen)).min()
     }
 
     fn outcomes_until(
@@ -207,8 +217,8 @@ impl Simulation<'_> {
         (0..outlook.flows.len()).map(of_flow).collect()
     }
 
-    /// How a request would end that causes a fetch, tried on a copy of the cache; `None` if a window of the limiter would
-    /// be full after some.
+    /// How a request would end that causes a fetch, tried on a copy of the cache; `None` if others would not that follow,
+    /// as many as make a window of the limiter full.
     fn rehearse(
         &self,
         instance: u32,
@@ -226,13 +236,18 @@ impl Simulation<'_> {
         for _ in 0..=window.min(WINDOW) {
             let times = (asked, asked + took);
             let checked = alone(&mut cache, flow.token.as_ref()?, served, times)?;
-            outcome = Some(self.service.outcome(checked.and(flow.claims)));
+            let met = self.service.outcome(checked.and(flow.claims));
+            if outcome.is_some_and(|outcome| outcome != met) {
+                return None;
+            }
+            outcome = Some(met);
             asked = asked + took + wait;
         }
         outcome.filter(|_| window <= WINDOW)
     }
 
-    /// Draws when fetches begin and end from now on, as long as they end before the horizon. `None` of too few to leap over.
+    /// Draws when fetches begin and end from now on, as long as they end before the horizon. `None` if too few are expected
+    /// to leap over them.
     fn draw(&mut self, instance: u32, outlook: &Outlook, horizon: Time) -> Option<Drawn> {
         let rates: Vec<(f64, f64)> = outlook
             .phases
@@ -242,32 +257,40 @@ impl Simulation<'_> {
             })
             .collect();
         let rng = &mut self.instances[instance as usize].rng;
-        let took = outlook.took;
-        let mut last = [(self.now, self.now); 2];
-        let (mut count, mut sum, mut squares) = (0_u64, 0.0, 0.0);
-        loop {
-            let wait = first_arrival(&rates, Exp1.sample(rng))?;
-            let asked = last[1].1 + Span::from_secs(1).scale(wait);
-            if asked + took >= horizon {
+        let counter = self.service.counter();
+        let (took, status) = (outlook.took, outlook.status);
+        let (mut last, mut count) = (VecDeque::with_capacity(3), 0_u64);
+        let mut until = self.now;
+        let (mean, variance) = cycle(&rates, took.as_secs_f64());
+        let fit = horizon.since(self.now).as_secs_f64() / mean;
+        if fit < WORTH_IT {
+            return None;
+        }
+        let spare = SURELY * (variance * fit).sqrt() / mean + DRAWN;
+        if mean < SLOW && fit > spare {
+            let many = (fit - spare).floor();
+            let luck: f64 = StandardNormal.sample(rng);
+            let passed = (many * mean + luck * (variance * many).sqrt()).max(0.0);
+            until = self.now + Span::from_secs(1).scale(passed);
+            counter.spread(status, (self.now, until), (1.0 / mean, variance / mean.powi(3)));
+            count = many as u64;
+        }
+        // None begins later than this and ends before the horizon.
+        let latest = horizon - took;
+        while let Some(wait) = first_arrival(&rates, Exp1.sample(rng)) {
+            let asked = until + Span::from_secs(1).scale(wait);
+            if asked >= latest {
                 break;
             }
-            last = [last[1], (asked, asked + took)];
+            until = asked + took;
+            last.push_back((asked, until));
             count += 1;
-            let cycle = wait + took.as_secs_f64();
-            (sum, squares) = (sum + cycle, squares + cycle * cycle);
-            if count == DRAWN {
-                let mean = sum / DRAWN as f64;
-                let deviation = (squares / DRAWN as f64 - mean * mean).max(0.0).sqrt();
-                let fit = horizon.since(last[1].1).as_secs_f64() / mean;
-                let more = (fit - SURELY * deviation / mean * fit.sqrt() - DRAWN as f64).max(0.0).floor();
-                let luck: f64 = StandardNormal.sample(rng);
-                let passed = (more * mean + luck * deviation * more.sqrt()).max(0.0);
-                let passed = Span::from_secs(1).scale(passed);
-                last = last.map(|(asked, ended)| (asked + passed, ended + passed));
-                count += more as u64;
+            // The last two will be listed.
+            if last.len() > 2 {
+                last.pop_front().into_iter().for_each(|(asked, _)| counter.add(status, asked));
             }
         }
-        (count > 2).then_some(Drawn { count, last })
+        Some(Drawn { count, last, until: until.max(latest) })
     }
 
     /// Plays a fetch that nobody else waits for.
@@ -312,6 +335,32 @@ fn first_arrival(rates: &[(f64, f64)], mut amount: f64) -> Option<f64> {
     None
 }
 
+/// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
+fn cycle(rates: &[(f64, f64)], took: f64) -> (f64, f64) {
+    // Sums of the time, and of twice the time since the fetch, over which nothing has come yet.
+    let (mut mean, mut square, mut left) = (0.0, 0.0, 1.0);
+    for (number, (from, rate)) in rates.iter().enumerate() {
+        let until = rates.get(number + 1).map_or(f64::INFINITY, |(next, _)| *next);
+        if *rate > 0.0 {
+            let (length, amount) = (until - from, rate * (until - from));
+            let gone = -libm::expm1(-amount);
+            // What the wait comes to within the phase; a series where the closed form would lose all its digits.
+            let within = match amount {
+                few if few < 1e-4 => length * length * (0.5 - few / 3.0),
+                many if many > 700.0 => 1.0 / (rate * rate),
+                _ => (gone - amount * (1.0 - gone)) / (rate * rate),
+            };
+            mean += left * gone / rate;
+            square += 2.0 * left * (from * gone / rate + within);
+            left *= 1.0 - gone;
+        } else {
+            mean += left * (until - from);
+            square += left * (until * until - from * from);
+        }
+    }
+    (mean + took, (square - mean * mean).max(0.0))
+}
+
 /// One request to a cache that fetches for it, and is served so: what becomes of its signature. `None` when it causes no
 /// fetch, or one more.
 fn alone(
@@ -352,5 +401,31 @@ fn alone(
             Ok(_) => return Some(Err(Rejection::BadSignature)),
             Err(rejection) => return Some(Err(rejection)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed;
+
+    #[test]
+    fn cycles_last_as_long_as_those_that_are_drawn() {
+        let cases: [&[(f64, f64)]; 4] = [
+            &[(0.0, 20.0)],
+            &[(0.0, 0.0), (2.0, 0.5)],
+            &[(0.0, 0.3), (1.0, 0.0), (4.0, 2.0)],
+            &[(0.0, 1e-9), (30.0, 1e3)],
+        ];
+        for rates in cases {
+            let mut rng = seed::generator(7, "cycles", 0);
+            let drawn = (0..20_000).map(|_| first_arrival(rates, Exp1.sample(&mut rng)).unwrap());
+            let (sum, squares) = drawn.fold((0.0, 0.0), |(sum, squares), it| (sum + it, squares + it * it));
+            let (mean, variance) = (sum / 20_000.0, squares / 20_000.0 - (sum / 20_000.0_f64).powi(2));
+            let (expected, varies) = cycle(rates, 0.25);
+            assert!((mean + 0.25 - expected).abs() < 0.03 * expected, "{rates:?}: {mean} and {expected}");
+            assert!((variance - varies).abs() < 0.05 * varies + 1e-3, "{rates:?}: {variance} and {varies}");
+        }
+        assert_eq!(first_arrival(&[(0.0, 1.0), (1.0, 0.0)], 2.0), None);
     }
 }

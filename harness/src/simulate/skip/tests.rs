@@ -33,6 +33,7 @@ fn sample(run: &Run<'_>) -> Sample {
     for (number, (rejects, failures)) in windows.false_rejects.iter().zip(&windows.failures).enumerate() {
         put(format!("denied in window {number:03}"), (rejects + failures) as f64);
         put(format!("requests in window {number:03}"), windows.requests[number] as f64);
+        put(format!("fetches in window {number:03}"), windows.jwks_requests[number] as f64);
     }
     let all = &cell.metrics.all;
     put("requests".into(), all.requests as f64);
@@ -100,7 +101,11 @@ fn distances(one: &[Sample], other: &[Sample]) -> BTreeMap<String, f64> {
 fn differences(lines: &str, other_lines: &str) -> BTreeMap<String, f64> {
     let one = samples(lines, |plan| each::run(plan, ""));
     let other = samples(other_lines, |plan| run(plan, ""));
-    let mut distances = distances(&one, &other);
+    far_apart(&one, &other)
+}
+
+fn far_apart(one: &[Sample], other: &[Sample]) -> BTreeMap<String, f64> {
+    let mut distances = distances(one, other);
     distances.retain(|_, distance| distance.abs() > FAR);
     distances
 }
@@ -201,4 +206,45 @@ fn runs_of_plans_that_differ_a_little_do_not_agree() {
         let differences = differences(lines, &lines.replace(from, to));
         assert!(differences.contains_key(seen_in), "{to}: {differences:#?}");
     }
+}
+
+/// Runs that are made of fetches which repeat each other: each must leap over most of them, and nobody may notice.
+#[test]
+fn runs_that_leap_agree_with_those_that_do_not() {
+    let lazy = "duration = \"30m\"\n[[rotation]]\nat = \"11m\"\nlead = \"10s\"\n[fleet]\nreplicas = 2\n\
+                policy = { ttl = \"20s\", on_unknown_kid = \"reject\" }\n[traffic]\nrate = \"3/s\"\n";
+    let flood = "duration = \"4m\"\n[simulate]\nfetch_time = \"40ms\"\n[[rotation]]\nat = \"1m\"\nlead = \"0s\"\n\
+                 [fleet]\nreplicas = 2\npolicy = { ttl = \"30s\", limiter = \"none\" }\n[traffic]\nrate = \"10/s\"\n\
+                 [[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"20/s\"\n";
+    let cooldown = flood.replace(
+        "limiter = \"none\"",
+        "limiter = \"cooldown\", limiter_interval = \"2s\", limiter_anchor = \"attempt\"",
+    );
+    let outage = "duration = \"4m\"\n[simulate]\nfetch_time = \"40ms\"\n[[fault]]\nfrom = \"30s\"\nfor = \"2m\"\n\
+                  jwks = { status = 503 }\n[fleet]\nreplicas = 2\ncache = { age = \"0s\" }\n\
+                  policy = { ttl = \"40s\", failure_backoff = \"0s\", stale_for = \"50s\" }\n\
+                  [traffic]\nrate = \"20/s\"\non_reject = \"keep\"\n";
+    for lines in [lazy, flood, &cooldown, outage] {
+        let plan = simulated(lines);
+        let leapt = run(&plan, "").unwrap();
+        let counted: u64 = leapt.jwks_counted.by_status.values().flatten().sum();
+        assert!(counted > leapt.jwks.len() as u64, "{counted} counted, {} listed: {lines}", leapt.jwks.len());
+        let [each, leapt] = [each::run, run].map(|play| samples(lines, |plan| play(plan, "")));
+        let mut differences = far_apart(&each, &leapt);
+        // Fetches that are counted are so by whole seconds, and the worst second of others may begin at any moment.
+        differences.remove("jwks peak");
+        assert!(differences.is_empty(), "{lines}\n{differences:#?}");
+        let (sliding, whole) = (mean(&each, "jwks peak").0, mean(&leapt, "jwks peak").0);
+        assert!((0.85 * sliding - 0.2..=1.05 * sliding).contains(&whole), "{sliding} and {whole}: {lines}");
+    }
+}
+
+/// Of more sessions than are followed, each stands for as many as it takes.
+#[test]
+fn many_sessions_do_as_their_representatives() {
+    let lines = "duration = \"30s\"\n[idp]\ntoken_lifetime = \"40s\"\n[[rotation]]\nat = \"10s\"\n\
+                 style = \"no-overlap\"\n[fleet]\nreplicas = 2\npolicy = { ttl = \"8s\", limiter = \"cooldown\" }\n\
+                 [traffic]\nrate = \"150/s\"\nsessions = 2500\n";
+    let differences = differences(lines, lines);
+    assert!(differences.is_empty(), "{differences:#?}");
 }
