@@ -48,14 +48,33 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// How often a run is tried whose machine was busy with something else.
+const TRIES: usize = 12;
+
+/// Runs the scenario. A run that the machine could not keep up with is void and says nothing, so it is repeated.
+fn run(folder: &Path, settings: &[&str]) -> (Output, Record) {
+    std::fs::write(folder.join("smoke.toml"), SCENARIO).expect("the folder is there");
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let run = keyquake(folder)
+            .args(["run", "smoke.toml"])
+            .args(settings)
+            .output()
+            .expect("the binary is built");
+        let record = Record::load(&folder.join("keyquake-out/smoke/result.json"))
+            .unwrap_or_else(|error| panic!("{error}: {}", text(&run)));
+        if tries == TRIES || ![Verdict::Void, Verdict::Inconclusive].contains(&record.verdict) {
+            return (run, record);
+        }
+    }
+}
+
 #[test]
 fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
-    let run = keyquake(folder.path()).args(["run", "smoke.toml"]).output().unwrap();
+    let (run, record) = run(folder.path(), &[]);
     let place = folder.path().join("keyquake-out/smoke");
-    let record =
-        Record::load(&place.join("result.json")).unwrap_or_else(|error| panic!("{error}: {}", text(&run)));
     assert_eq!((record.engine, record.verdict), (Engine::Live, Verdict::Pass), "{}", text(&run));
     assert_eq!(run.status.code(), Some(0));
 
@@ -85,8 +104,7 @@ fn a_run_leaves_a_record_and_a_report_that_can_be_drawn_again() {
 #[test]
 fn a_run_is_replayed_and_a_forged_one_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
-    keyquake(folder.path()).args(["run", "smoke.toml"]).output().unwrap();
+    run(folder.path(), &[]);
     let requests = folder.path().join("keyquake-out/smoke/requests.csv");
     let replay = |more: &[&str]| {
         let replay = ["simulate", "smoke.toml", "--replay", "keyquake-out/smoke/result.json"];
@@ -118,15 +136,15 @@ fn a_run_is_replayed_and_a_forged_one_is_found_out() {
 #[test]
 fn workers_of_a_replica_recover_each_in_its_own_time() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
-    let settings =
-        ["fleet.workers=2", "fleet.policy.on_unknown_kid=reject", "fleet.policy.ttl=6s", "gates={}"];
-    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
-    let staggered = ["--set", "fleet.cache=staggered", "--set", "idp.token_lifetime=20s"];
-    let run =
-        keyquake(folder.path()).args(["run", "smoke.toml"]).args(settings).args(staggered).output().unwrap();
-    let record = Record::load(&folder.path().join("keyquake-out/smoke/result.json"))
-        .unwrap_or_else(|error| panic!("{error}: {}", text(&run)));
+    let settings = [
+        "fleet.workers=2",
+        "fleet.policy.on_unknown_kid=reject",
+        "fleet.policy.ttl=6s",
+        "fleet.cache=staggered",
+        "idp.token_lifetime=20s",
+        "gates={}",
+    ];
+    let (_, record) = run(folder.path(), &settings.map(|setting| ["--set", setting]).concat());
     let instances = &record.cells[0].instances;
     let places: Vec<_> = instances.iter().map(|instance| (instance.replica, instance.worker)).collect();
     assert_eq!(places, [(0, 0), (0, 1), (1, 0), (1, 1)]);
@@ -136,11 +154,8 @@ fn workers_of_a_replica_recover_each_in_its_own_time() {
 #[test]
 fn id_tokens_with_their_nonce_are_accepted_until_the_rotation_and_after_recovery() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("smoke.toml"), SCENARIO).unwrap();
-    let session =
-        ["run", "smoke.toml", "--set", "traffic.endpoint=/session", "--set", "traffic.on_reject=relogin"];
-    let run = keyquake(folder.path()).args(session).output().unwrap();
-    let record = Record::load(&folder.path().join("keyquake-out/smoke/result.json")).unwrap();
+    let session = ["--set", "traffic.endpoint=/session", "--set", "traffic.on_reject=relogin"];
+    let (run, record) = run(folder.path(), &session);
     assert_eq!(record.verdict, Verdict::Pass, "{}", text(&run));
     let all = &record.cells[0].metrics.all;
     assert!(all.denied > 0 && all.denied < all.must_pass / 2, "{all:?}");
