@@ -17,7 +17,7 @@ use keyquake_reports::record::{
 };
 
 use self::episodes::Episode;
-pub(crate) use self::jwks::CountedFetches;
+pub(crate) use self::jwks::{CountedFetches, Seconds};
 use crate::observe::{Fold, Segment, Tally, share};
 use crate::plan::{Plan, fault_title};
 use crate::scenario::TokenSource;
@@ -134,7 +134,7 @@ impl Run<'_> {
                 .collect(),
             jwks: self.jwks_volume(Time::ZERO, self.ended),
             orphaned: tally.counts.orphaned,
-            false_accepts: tally.counts.false_accepts_by_name(),
+            false_accepts: tally.false_accepts_by_name(),
             login_storm: login_storm(segments, self.fold.sessions_each),
             blackout_worst: self.blackout_worst(episodes),
             fetches_per_unknown_kid: self.fetches_per_unknown_kid(),
@@ -190,8 +190,8 @@ impl Run<'_> {
         let tenth_of_latency = tally.latency.quantiles().map_or(0.0, |latency| latency.p99 / 10.0);
         Fidelity {
             lateness_ms: tally.lateness.quantiles(),
-            shed: tally.counts.shed(),
-            shed_share: share(tally.counts.shed(), tally.counts.requests).unwrap_or_default(),
+            shed: tally.shed(),
+            shed_share: share(tally.shed(), tally.counts.requests).unwrap_or_default(),
             lateness_limit_ms: (limits.lateness.as_secs_f64() * 1_000.0).max(tenth_of_latency),
             shed_limit: limits.shed.fraction(),
         }
@@ -319,7 +319,7 @@ impl Run<'_> {
             columns.cohort_false_rejects.push(cohort.false_rejects);
             columns.cohort_failures.push(cohort.failures);
             columns.orphaned_rejects.push(window.counts.orphaned.orphaned_rejects);
-            columns.false_accepts.push(window.counts.false_accepts.values().sum());
+            columns.false_accepts.push(window.counts.false_accepts);
             columns.jwks_requests.push(jwks_requests);
             let token_requests = window.token_requests as f64 * self.fold.sessions_each;
             columns.token_requests.push(token_requests.round() as u64);

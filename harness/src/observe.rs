@@ -150,7 +150,8 @@ pub(crate) struct Window {
     pub(crate) counts: Counts,
     pub(crate) lateness: Spread,
     pub(crate) latency: Spread,
-    pub(crate) by_key: BTreeMap<KeyId, Denials>,
+    /// Of each key's tokens; there are few keys in a window.
+    by_key: Vec<(KeyId, Denials)>,
     pub(crate) token_requests: u64,
 }
 
@@ -288,7 +289,9 @@ impl Fold {
             window.counts.add(*outcome, *ruling, *count);
             window.lateness.extend(wall.lateness, *count);
             window.latency.extend(wall.latency, *count);
-            window.by_key.entry(lane.key).or_default().add(must_pass, *outcome, *count);
+            if must_pass {
+                window.denials_of(lane.key).add(*outcome, *count);
+            }
         }
         if *last < Time::ZERO {
             return;
@@ -360,6 +363,11 @@ impl Fold {
         }
     }
 
+    /// Whether every denial is among those whose causes can be found.
+    pub(crate) fn knows_all_denials(&self) -> bool {
+        self.denials.len() < MAX_DENIALS
+    }
+
     /// The number of the segment that a moment lies in: how many disturbances have begun by then.
     pub(crate) fn segment_number(&self, at: Time) -> usize {
         self.boundaries.partition_point(|boundary| *boundary <= at)
@@ -387,17 +395,38 @@ impl Fold {
     }
 }
 
+impl Window {
+    fn denials_of(&mut self, key: KeyId) -> &mut Denials {
+        let place = self.by_key.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            self.by_key.push((key, Denials::default()));
+            self.by_key.len() - 1
+        });
+        &mut self.by_key[place].1
+    }
+
+    /// Those with tokens of these keys.
+    pub(crate) fn denials_of_all(&self, keys: impl Fn(KeyId) -> bool) -> Denials {
+        let mut sum = Denials::default();
+        self.by_key.iter().filter(|(key, _)| keys(*key)).for_each(|(_, denials)| sum.merge(denials));
+        sum
+    }
+}
+
 impl Denials {
-    fn add(&mut self, must_pass: bool, outcome: Outcome, count: u64) {
-        if !must_pass {
-            return;
-        }
+    /// Counts requests that must pass.
+    fn add(&mut self, outcome: Outcome, count: u64) {
         self.must_pass += count;
         match outcome {
             Outcome::Rejected(_) => self.false_rejects += count,
             Outcome::Accepted(_) => {}
             _ => self.failures += count,
         }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.must_pass += other.must_pass;
+        self.false_rejects += other.false_rejects;
+        self.failures += other.failures;
     }
 }
 

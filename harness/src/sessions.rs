@@ -116,6 +116,31 @@ impl<T> Sessions<T> {
         due
     }
 
+    /// Lets every session renew in time as long as its answers come before a moment, each `took` after it has asked, which
+    /// `ask` is told of, and whose token `token` makes. As [`Self::due`] and [`Self::renewed`] in turn, but at once.
+    pub(crate) fn renew_until(
+        &mut self,
+        until: Time,
+        took: Span,
+        mut ask: impl FnMut(Time),
+        token: impl Fn(Time) -> T,
+    ) {
+        let cycle = self.renew_after.saturating_add(took);
+        let asking = self.queue.range(..(until, 0)).copied().collect::<Vec<_>>();
+        for (mut at, session) in asking {
+            let it = &mut self.sessions[session as usize];
+            let Some(due) = it.due.filter(|due| !due.forced && at + took < until) else { continue };
+            let mut asked = at;
+            while at + took < until {
+                ask(at);
+                it.held.number += 1;
+                (asked, at) = (at, at + cycle);
+            }
+            it.held.token = token(asked);
+            self.schedule(session, Due { at, ..due });
+        }
+    }
+
     /// A session got its token.
     pub(crate) fn renewed(&mut self, session: u32, token: T, now: Time) {
         let it = &mut self.sessions[session as usize];
@@ -220,6 +245,41 @@ mod tests {
         let Held { token, number } = sessions.held(renewal.session);
         assert_eq!((*token, *number), (Span::INFINITE, 1));
         assert!(sessions.due(at(130)).contains(&renewal));
+    }
+
+    #[test]
+    fn renewals_at_once_are_those_in_turn() {
+        let (mut at_once, mut in_turn) = (sessions(""), sessions(""));
+        let (took, until) = (Span::from_secs(3), at(400));
+        let token = |asked: Time| asked.since(at(0));
+        let mut asked_at_once = Vec::new();
+        at_once.renew_until(until, took, |at| asked_at_once.push(at), token);
+        let (mut asked_in_turn, mut answers) = (Vec::new(), BTreeSet::new());
+        loop {
+            let answered: Option<&(Time, u32, Time)> = answers.first();
+            let next = in_turn.next_due().into_iter().chain(answered.map(|(at, ..)| *at)).min().unwrap();
+            if next >= until {
+                break;
+            }
+            while let Some((_, session, asked)) = answers.first().filter(|(at, ..)| *at <= next).copied() {
+                answers.pop_first();
+                in_turn.renewed(session, token(asked), next);
+            }
+            for Renewal { session, .. } in in_turn.due(next) {
+                answers.insert((next + took, session, next));
+                asked_in_turn.push(next);
+            }
+        }
+        // Who still waits for an answer then has not asked yet, when all ask at once.
+        let waiting: Vec<Time> = answers.iter().map(|(_, _, asked)| *asked).collect();
+        asked_in_turn.retain(|at| !waiting.contains(at));
+        asked_at_once.sort_unstable();
+        assert_eq!(asked_at_once, asked_in_turn);
+        assert!(asked_in_turn.len() > 40);
+        for session in 0..10 {
+            let (one, other) = (at_once.held(session), in_turn.held(session));
+            assert_eq!((one.token, one.number), (other.token, other.number), "{session}");
+        }
     }
 
     #[test]

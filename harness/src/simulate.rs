@@ -42,7 +42,25 @@ const EPOCH: UnixTime = UnixTime(1_800_000_000);
 ///
 /// The system has no randomness for keys.
 pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
-    if plan.coupled.is_none() { skip::run(plan, command) } else { each::run(plan, command) }
+    if plan.coupled.is_none() { skip::run(plan, command, Detail::Curves) } else { each::run(plan, command) }
+}
+
+/// Simulates a plan for its metrics alone, which are the same in distribution. The windows of its record are not.
+///
+/// # Errors
+///
+/// The system has no randomness for keys.
+pub(crate) fn measure(plan: &Plan) -> anyhow::Result<Run<'_>> {
+    if plan.coupled.is_none() { skip::run(plan, "", Detail::Metrics) } else { each::run(plan, "") }
+}
+
+/// What a simulation is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// Every window.
+    Curves,
+    /// Metrics, which ask for the moments of what was denied and of what came shortly before or after.
+    Metrics,
 }
 
 /// A run whose requests have all ended.

@@ -16,6 +16,8 @@ use keyquake_reports::record::{self, Engine, Record, SweepAxis, SweepCell, Verdi
 use rand::Rng;
 
 use self::seen::Seen;
+#[cfg(test)]
+pub(crate) use self::seen::worst_401_share;
 use crate::plan::Plan;
 use crate::scenario::{Chosen, Matrix};
 use crate::seed;
@@ -101,7 +103,7 @@ impl<'s> Sweep<'s> {
             let drawn = seed::generator(self.first.seed, name, u64::from(replication)).next_u64();
             // Scenarios have 63 bits for it.
             plan.reseed(drawn >> 1);
-            let record = simulate::run(plan, "")?.record();
+            let record = simulate::measure(plan)?.record();
             each(record.cells.into_iter().next().context("a run has a cell")?);
         }
         Ok(())

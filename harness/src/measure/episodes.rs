@@ -106,12 +106,7 @@ impl<'r> Episode<'r> {
     }
 
     pub(super) fn cohort_denials(&self, window: &Window) -> Denials {
-        let cohort = window.by_key.iter().filter(|(key, _)| self.has(**key));
-        cohort.fold(Denials::default(), |sum, (_, denials)| Denials {
-            must_pass: sum.must_pass + denials.must_pass,
-            false_rejects: sum.false_rejects + denials.false_rejects,
-            failures: sum.failures + denials.failures,
-        })
+        window.denials_of_all(|key| self.has(key))
     }
 
     /// The recovery of the cohort.
@@ -168,7 +163,7 @@ impl<'r> Episode<'r> {
                 .collect(),
             jwks: run.jwks_volume(self.from, self.until),
             orphaned: all.counts.orphaned,
-            false_accepts: all.counts.false_accepts_by_name(),
+            false_accepts: all.false_accepts_by_name(),
             login_storm: login_storm(self.segments, run.fold.sessions_each),
             revocation_exposure: self.exposures(run),
             outage_survival: self.outage_survival(run),

@@ -13,46 +13,51 @@ pub(crate) struct CountedFetches {
     pub(crate) start: Time,
     /// The time that one number counts: a second, in all but very long runs.
     pub(crate) width: Span,
-    pub(crate) by_status: BTreeMap<Option<u16>, Vec<u64>>,
+    pub(crate) all: Seconds,
+    pub(crate) by_status: BTreeMap<Option<u16>, Seconds>,
 }
 
+/// The seconds that have any, by their numbers from the start, and how many they have.
+pub(crate) type Seconds = Vec<(u64, u64)>;
+
 impl CountedFetches {
-    /// Which numbers count what came between two moments; at their edges to the second.
-    fn between(&self, from: Time, until: Time) -> std::ops::Range<usize> {
-        let number = |at: Time| {
-            let number = at.since(self.start).as_nanos().div_ceil(self.width.as_nanos().max(1));
-            usize::try_from(number).unwrap_or(usize::MAX)
-        };
-        let counted = self.by_status.values().next().map_or(0, Vec::len);
-        let until = number(until).min(counted);
-        number(from).min(until)..until
+    /// The number of the second that a moment lies in.
+    fn number(&self, at: Time) -> u64 {
+        at.since(self.start).as_nanos() / self.width.as_nanos().max(1)
     }
 
-    fn begins(&self, number: usize) -> Time {
-        self.start + Span::from_nanos(self.width.as_nanos().saturating_mul(number as u64))
+    /// The seconds that begin between two moments.
+    fn between<'s>(&self, seconds: &'s Seconds, (from, until): (Time, Time)) -> &'s [(u64, u64)] {
+        let first = |at: Time| seconds.partition_point(|(number, _)| self.begins(*number) < at);
+        let until = first(until);
+        &seconds[first(from).min(until)..until]
+    }
+
+    fn begins(&self, number: u64) -> Time {
+        self.start + Span::from_nanos(self.width.as_nanos().saturating_mul(number))
     }
 }
 
 impl Run<'_> {
     pub(super) fn jwks_volume(&self, from: Time, until: Time) -> JwksVolume {
+        let counted = &self.jwks_counted;
         let listed: Vec<Time> = self.jwks_between(from, until).map(|entry| entry.at).collect();
+        let sum =
+            |seconds| -> u64 { counted.between(seconds, (from, until)).iter().map(|(_, count)| count).sum() };
         let mut statuses = BTreeMap::new();
         for status in self.jwks_between(from, until).filter_map(|entry| entry.status) {
             *statuses.entry(status).or_default() += 1;
         }
-        let mut jwks_requests = listed.len() as u64;
-        let between = self.jwks_counted.between(from, until);
-        for (status, counts) in &self.jwks_counted.by_status {
-            let counted: u64 = counts[between.clone()].iter().sum();
-            jwks_requests += counted;
-            if let Some(status) = status.filter(|_| counted > 0) {
-                *statuses.entry(status).or_default() += counted;
+        for (status, seconds) in &counted.by_status {
+            let fetches = sum(seconds);
+            if let Some(status) = status.filter(|_| fetches > 0) {
+                *statuses.entry(status).or_default() += fetches;
             }
         }
-        let peak = worst_second(listed.iter().copied());
         JwksVolume {
-            jwks_requests,
-            jwks_peak_per_second: peak.max(self.counted_peak(&listed, between)),
+            jwks_requests: listed.len() as u64 + sum(&counted.all),
+            jwks_peak_per_second: worst_second(listed.iter().copied())
+                .max(self.counted_peak(&listed, (from, until))),
             statuses,
         }
     }
@@ -61,17 +66,18 @@ impl Run<'_> {
         self.jwks.iter().filter(move |entry| from <= entry.at && entry.at < until)
     }
 
-    /// The most in any of these seconds, with those that were listed.
-    fn counted_peak(&self, listed: &[Time], between: std::ops::Range<usize>) -> u64 {
+    /// The most in any second between two moments, with those that were listed.
+    fn counted_peak(&self, listed: &[Time], times: (Time, Time)) -> u64 {
         let counted = &self.jwks_counted;
-        let mut listed = listed.iter().peekable();
-        let in_second = |number: usize| {
-            let end = counted.begins(number + 1);
-            let listed = std::iter::from_fn(|| listed.next_if(|at| **at < end)).count() as u64;
-            listed + counted.by_status.values().map(|counts| counts[number]).sum::<u64>()
+        let seconds = counted.between(&counted.all, times);
+        let alone = seconds.iter().map(|(_, count)| *count).max().unwrap_or_default();
+        let of_second = |number: u64| {
+            let place = seconds.binary_search_by_key(&number, |(number, _)| *number);
+            place.map_or(0, |place| seconds[place].1)
         };
-        let most = between.map(in_second).max().unwrap_or_default();
-        most / counted.width.as_secs().max(1)
+        let together = listed.chunk_by(|a, b| counted.number(*a) == counted.number(*b));
+        let together = together.map(|listed| listed.len() as u64 + of_second(counted.number(listed[0])));
+        together.max().unwrap_or_default().max(alone) / counted.width.as_secs().max(1)
     }
 
     /// The requests for the key set in each window.
@@ -83,11 +89,9 @@ impl Run<'_> {
             }
         };
         self.jwks.iter().for_each(|entry| add(entry.at, 1));
-        for counts in self.jwks_counted.by_status.values() {
-            for (number, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-                // The first second may begin before the first window.
-                add(self.jwks_counted.begins(number).max(self.fold.start), *count);
-            }
+        for (number, count) in &self.jwks_counted.all {
+            // The first second may begin before the first window.
+            add(self.jwks_counted.begins(*number).max(self.fold.start), *count);
         }
         windows
     }

@@ -10,23 +10,32 @@ use keyquake_reports::record::Quantiles;
 pub(crate) struct Durations(Histogram<u64>);
 
 /// A set of durations that is only of interest by its quantiles once nothing is added any more.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Spread {
+    #[default]
+    Empty,
+    /// So many that are all alike, as in most windows of a simulation. They need no histogram.
+    Alike(Duration, u64),
     Open(Durations),
     Closed(Option<Quantiles>),
-}
-
-impl Default for Spread {
-    fn default() -> Self {
-        Self::Open(Durations::coarse())
-    }
 }
 
 impl Spread {
     /// Adds each of these as many times. What comes after the end is not counted.
     pub(super) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>, count: u64) {
-        if let Self::Open(open) = self {
-            open.extend(durations, count);
+        for duration in durations {
+            match self {
+                Self::Empty => *self = Self::Alike(duration, count),
+                Self::Alike(known, before) if *known == duration => *before += count,
+                Self::Alike(known, before) => {
+                    let mut open = Durations::coarse();
+                    open.add(*known, *before);
+                    open.add(duration, count);
+                    *self = Self::Open(open);
+                }
+                Self::Open(open) => open.add(duration, count),
+                Self::Closed(_) => {}
+            }
         }
     }
 
@@ -37,6 +46,8 @@ impl Spread {
 
     pub(crate) fn quantiles(&self) -> Option<Quantiles> {
         match self {
+            Self::Empty => None,
+            Self::Alike(duration, _) => Some(all(micros(*duration))),
             Self::Open(open) => open.quantiles(),
             Self::Closed(quantiles) => *quantiles,
         }
@@ -45,6 +56,17 @@ impl Spread {
 
 /// An hour: longer durations count as this.
 const LONGEST_US: u64 = 3_600_000_000;
+
+/// The quantiles of durations that are all so many microseconds.
+fn all(micros: u64) -> Quantiles {
+    let millis = micros as f64 / 1_000.0;
+    Quantiles { p50: millis, p90: millis, p99: millis, p999: millis, max: millis }
+}
+
+/// As histograms count.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US)
+}
 
 impl Default for Durations {
     fn default() -> Self {
@@ -71,9 +93,8 @@ impl Durations {
     }
 
     fn add(&mut self, duration: Duration, count: u64) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
         // The histogram grows, so that recording cannot fail.
-        let _ = self.0.record_n(micros, count);
+        let _ = self.0.record_n(micros(duration), count);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

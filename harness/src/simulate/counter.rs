@@ -6,7 +6,7 @@ use keyquake_core::{Span, Time};
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::measure::CountedFetches;
+use crate::measure::{CountedFetches, Seconds};
 use crate::plan::Plan;
 
 /// The most seconds that are told apart: eleven days of them. Longer runs have longer ones.
@@ -17,18 +17,17 @@ pub(super) struct Counter {
     start: Time,
     width: Span,
     seconds: usize,
-    by_status: BTreeMap<Option<u16>, Seconds>,
+    by_status: BTreeMap<Option<u16>, OfStatus>,
 }
 
 /// The fetches of one status.
 #[derive(Debug)]
-struct Seconds {
+struct OfStatus {
     /// Those whose moments were drawn.
     drawn: Vec<u64>,
-    /// Of those whose moments were not: by how much more are expected in a second than in the one before, and by how
-    /// much more their number varies.
-    expected: Vec<f64>,
-    variance: Vec<f64>,
+    /// Of those whose moments were not, if there are any: by how much more are expected in a second than in the one
+    /// before, and by how much more their number varies.
+    changes: Vec<(f64, f64)>,
 }
 
 impl Counter {
@@ -66,11 +65,14 @@ impl Counter {
             let end = self.start + Span::from_nanos(self.width.as_nanos().saturating_mul(number as u64 + 1));
             (number, sign, end.since(at).as_secs_f64())
         });
-        let seconds = self.of(status);
+        let length = self.seconds + 1;
+        let changes = &mut self.of(status).changes;
+        changes.resize(length, (0.0, 0.0));
         for (number, sign, rest) in parts {
-            for (changes, rate) in [(&mut seconds.expected, per_second), (&mut seconds.variance, variance)] {
-                changes[number] += sign * rate * rest;
-                changes[number + 1] += sign * rate * (width - rest);
+            for (number, part) in [(number, rest), (number + 1, width - rest)] {
+                let (expected, varies) = &mut changes[number];
+                *expected += sign * per_second * part;
+                *varies += sign * variance * part;
             }
         }
     }
@@ -80,42 +82,46 @@ impl Counter {
         number.unwrap_or(usize::MAX).min(self.seconds.saturating_sub(1))
     }
 
-    fn of(&mut self, status: Option<u16>) -> &mut Seconds {
+    fn of(&mut self, status: Option<u16>) -> &mut OfStatus {
         let length = self.seconds;
-        self.by_status.entry(status).or_insert_with(|| Seconds {
-            drawn: vec![0; length],
-            expected: vec![0.0; length + 1],
-            variance: vec![0.0; length + 1],
-        })
+        let new = || OfStatus { drawn: vec![0; length], changes: Vec::new() };
+        self.by_status.entry(status).or_insert_with(new)
     }
 
     /// Draws how many of those that were spread fell into each second.
     pub(super) fn finish(self, rng: &mut ChaCha8Rng) -> CountedFetches {
-        let by_status = self.by_status.into_iter().map(|(status, seconds)| (status, seconds.finish(rng)));
-        CountedFetches { start: self.start, width: self.width, by_status: by_status.collect() }
+        let mut all = vec![0; self.seconds];
+        let mut by_status = BTreeMap::new();
+        for (status, of_status) in self.by_status {
+            let counts = of_status.finish(rng);
+            all.iter_mut().zip(&counts).for_each(|(all, count)| *all += count);
+            by_status.insert(status, with_any(&counts));
+        }
+        CountedFetches { start: self.start, width: self.width, all: with_any(&all), by_status }
     }
 }
 
-impl Seconds {
-    fn finish(self, rng: &mut ChaCha8Rng) -> Vec<u64> {
+/// The seconds that have any.
+fn with_any(counts: &[u64]) -> Seconds {
+    (0..).zip(counts.iter().copied()).filter(|(_, count)| *count > 0).collect()
+}
+
+impl OfStatus {
+    fn finish(mut self, rng: &mut ChaCha8Rng) -> Vec<u64> {
         let (mut expected, mut variance, mut left) = (0.0, 0.0, 0.0);
-        let changes = self.expected.iter().zip(&self.variance);
+        for (count, (more, varies)) in self.drawn.iter_mut().zip(self.changes) {
+            (expected, variance) = (expected + more, variance + varies);
+            if expected <= NOTHING {
+                continue;
+            }
+            let luck: f64 = StandardNormal.sample(rng);
+            let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
+            let more = came.round().max(0.0);
+            // What rounding takes from one second it gives to the next.
+            left = came - more;
+            *count += more as u64;
+        }
         self.drawn
-            .iter()
-            .zip(changes)
-            .map(|(drawn, (more, varies))| {
-                (expected, variance) = (expected + more, variance + varies);
-                if expected <= NOTHING {
-                    return *drawn;
-                }
-                let luck: f64 = StandardNormal.sample(rng);
-                let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
-                let count = came.round().max(0.0);
-                // What rounding takes from one second it gives to the next.
-                left = came - count;
-                drawn + count as u64
-            })
-            .collect()
     }
 }
 
@@ -135,9 +141,12 @@ mod tests {
     fn counted(count: impl Fn(&mut Counter)) -> Vec<u64> {
         let mut counter = Counter::new(&simulated("duration = \"6s\"\nwarmup = \"1500ms\""));
         count(&mut counter);
-        let mut counted = counter.finish(&mut seed::generator(7, "", 0));
+        let counted = counter.finish(&mut seed::generator(7, "", 0));
         assert_eq!((counted.start, counted.width), (at(-2_000), Span::from_secs(1)));
-        counted.by_status.remove(&Some(200)).unwrap()
+        assert_eq!(counted.all, counted.by_status[&Some(200)]);
+        let mut seconds = vec![0; 8];
+        counted.all.iter().for_each(|(number, count)| seconds[*number as usize] = *count);
+        seconds
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use keyquake_reports::record::Engine;
 
-use super::{each, skip};
+use super::{Detail, each, skip};
 use crate::plan::Plan;
 use crate::scenario::Source;
 
@@ -11,6 +11,8 @@ use crate::scenario::Source;
 pub enum By {
     /// At a cost that no rate adds to.
     Skipping,
+    /// The same for metrics alone, without curves: what sweeps do.
+    Measuring,
     /// One event for each request.
     Request,
 }
@@ -48,7 +50,8 @@ impl Prepared {
     /// The system has no randomness for keys.
     pub fn simulate(&self, by: By) -> anyhow::Result<Sums> {
         let run = match by {
-            By::Skipping => skip::run(&self.0, "")?,
+            By::Skipping => skip::run(&self.0, "", Detail::Curves)?,
+            By::Measuring => skip::run(&self.0, "", Detail::Metrics)?,
             By::Request => each::run(&self.0, "")?,
         };
         let metrics = run.record().cells.remove(0).metrics;

@@ -24,11 +24,11 @@ use self::clients::Clients;
 use self::counts::{Counts, Gap, Stretch, poisson};
 use self::flow::Flow;
 use self::leap::Outlook;
-use super::EPOCH;
 use super::agenda::Agenda;
 use super::fleet::Ticket;
 use super::service::{Service, Verdict};
 use super::world::World;
+use super::{Detail, EPOCH};
 use crate::arrivals::Arrival;
 use crate::measure::Run;
 use crate::observe::{Batch, Fold, Observation, Outcome, WallTimes};
@@ -56,11 +56,12 @@ const GROUPS: u64 = 8;
 /// # Errors
 ///
 /// The system has no randomness for keys.
-pub(super) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
+pub(super) fn run<'p>(plan: &'p Plan, command: &str, detail: Detail) -> anyhow::Result<Run<'p>> {
     let mut simulation = Simulation::new(plan)?;
     simulation.play()?;
     let Simulation { counts, mut fold, flows, mut rng, service, .. } = simulation;
-    counts.finish(&mut fold, &flows, &mut rng);
+    let detail = counts::detail(&fold, plan, detail);
+    counts.finish(&mut fold, &flows, &detail, &mut rng);
     Ok(super::conclude(plan, command, fold, service))
 }
 
@@ -75,9 +76,8 @@ struct Simulation<'p> {
     instances: Vec<Instance>,
     /// Instances whose verdicts are to be looked at again.
     alarms: Agenda<u32>,
-    /// When something changes that the plan says, and how often it has.
+    /// When something changes that the plan says.
     turns: BTreeSet<Time>,
-    turned: usize,
     /// Requests that have no answer yet.
     leaders: BTreeMap<Ticket, Leader>,
     started: Ticket,
@@ -182,7 +182,6 @@ impl<'p> Simulation<'p> {
             instances: (0..plan.instances()).map(instance).collect(),
             alarms: Agenda::default(),
             turns: turns(plan, start),
-            turned: 0,
             leaders: BTreeMap::new(),
             started: 0,
             waits: 0,
@@ -201,7 +200,6 @@ impl<'p> Simulation<'p> {
             self.now = self.now.max(next);
             if self.turns.first().is_some_and(|at| *at <= self.now) {
                 self.turns.pop_first();
-                self.turned += 1;
                 self.turn();
             }
             self.service.advance(self.now)?;
@@ -237,6 +235,8 @@ impl<'p> Simulation<'p> {
     /// Something changes that the plan says.
     fn turn(&mut self) {
         let now = self.now;
+        self.catch_up();
+        self.clients.turn(now);
         let live: Vec<bool> = self.flows.iter().map(Flow::is_live).collect();
         let disturbed = self.plan.disturbances.iter().any(|it| [it.from, it.curable_from].contains(&now));
         let is_bound = disturbed || [Time::ZERO, self.plan.end()].contains(&now);
@@ -303,6 +303,11 @@ impl<'p> Simulation<'p> {
                 }
             }
         }
+    }
+
+    /// Lets sessions renew whose renewals nobody has waited for.
+    fn catch_up(&mut self) {
+        self.clients.catch_up(self.now, &mut self.service.world, &mut self.fold);
     }
 
     fn advance_clients(&mut self) {
@@ -531,6 +536,7 @@ impl<'p> Simulation<'p> {
             (per_second * part(flow.rejecting), per_second * three_in_a_row(denied))
         });
         let hazard = hazards.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        self.catch_up();
         self.clients.set_hazard(key, self.now, hazard);
     }
 
@@ -553,6 +559,7 @@ impl<'p> Simulation<'p> {
     fn send(&mut self, flow: usize, instance: u32) {
         let ticket = self.started;
         self.started += 1;
+        self.catch_up();
         let it = &self.flows[flow];
         let Some(token) = it.token(&self.service.world, ticket) else { return };
         let holder = if it.is_of_sessions() { self.clients.any_holder(it.lane.key) } else { None };
@@ -589,6 +596,7 @@ impl<'p> Simulation<'p> {
 
     /// Notes what has ended, and looks again at the instances at which something happened.
     fn settle(&mut self) {
+        self.catch_up();
         for (ticket, outcome) in self.service.ended() {
             self.ended(ticket, outcome);
         }

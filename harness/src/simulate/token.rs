@@ -38,6 +38,11 @@ impl Token {
         keys.iter().any(|entry| Some(entry.version) == self.version)
     }
 
+    /// Whether a cache and a signature check cannot tell it from another.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (&self.class, self.version) == (&other.class, other.version)
+    }
+
     /// The checks that come after the signature, in the core's order.
     pub(super) fn check(&self, date: UnixTime, leeway: Span) -> Result<(), Rejection> {
         match self.facts.forged {

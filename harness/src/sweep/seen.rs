@@ -91,7 +91,7 @@ impl Seen {
 
 /// The worst share of 401 and 403 among the valid requests of windows beside each other that hold enough of them; of all if
 /// there are no more.
-fn worst_401_share(windows: &Windows) -> Option<f64> {
+pub(crate) fn worst_401_share(windows: &Windows) -> Option<f64> {
     let (mut valid, mut rejected, mut first) = (0, 0, 0);
     let mut worst: Option<f64> = None;
     let columns = || windows.must_pass.iter().zip(&windows.false_rejects);

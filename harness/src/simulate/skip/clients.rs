@@ -30,6 +30,8 @@ pub(super) struct Clients<'p> {
     plan: &'p Plan,
     sessions: Sessions<TokenFacts>,
     count: u32,
+    /// The key that signs.
+    signing: KeyId,
     /// Tokens that sessions have asked for.
     renewals: Agenda<(Renewal, TokenFacts)>,
     holders: BTreeMap<KeyId, Vec<u32>>,
@@ -60,6 +62,7 @@ impl<'p> Clients<'p> {
             plan,
             sessions,
             count,
+            signing: first,
             renewals: Agenda::default(),
             holders: BTreeMap::from([(first, (0..count).collect())]),
             hazards: BTreeMap::new(),
@@ -90,16 +93,51 @@ impl<'p> Clients<'p> {
     }
 
     /// Whether some session holds a token of the key that signs.
-    pub(super) fn newest_key_is_held(&self, now: Time) -> bool {
-        self.share(tokens::signing_key(&self.plan.timeline, now)) > 0.0
+    pub(super) fn newest_key_is_held(&self) -> bool {
+        self.share(self.signing) > 0.0
     }
 
-    /// When something happens to a session next.
+    /// Another key may sign from now on.
+    pub(super) fn turn(&mut self, now: Time) {
+        self.signing = tokens::signing_key(&self.plan.timeline, now);
+    }
+
+    /// When something happens to a session next that matters to others: nothing does while all hold tokens of the key that
+    /// signs, and none is in danger.
     pub(super) fn next(&self) -> Option<Time> {
+        let holders = self.holders.get(&self.signing).map_or(0, Vec::len);
+        let is_calm = self.hazards.is_empty() && holders == self.count as usize;
+        if is_calm { None } else { self.next_of_any() }
+    }
+
+    fn next_of_any(&self) -> Option<Time> {
         let hazards = self.hazards.values();
         let hazards = hazards
             .filter_map(|hazard| hazard.rejection.next().into_iter().chain(hazard.lock_out.next()).min());
         hazards.chain(self.renewals.next()).chain(self.sessions.next_due()).min()
+    }
+
+    /// Lets everything happen to sessions that was due before now and has not mattered so far.
+    pub(super) fn catch_up(&mut self, now: Time, world: &mut World, fold: &mut Fold) {
+        while let Some(at) = self.renewals.next().filter(|at| *at < now) {
+            self.advance(at, world, fold);
+        }
+        if let Some(first) = self.sessions.next_due().filter(|at| *at < now) {
+            // All are asked for alike until then, and signed by one key.
+            let took = world.issue(first).at.from(first).since(first);
+            let (key, lifetime, pace) = (self.signing, self.plan.token_lifetime, world.pace());
+            let token = |at| TokenFacts { key, expires: pace.unix(at) + lifetime, forged: None };
+            let mut renewals = 0.0;
+            let ask = |at| {
+                renewals += 1.0;
+                fold.token_requested(at, false);
+            };
+            self.sessions.renew_until(now, took, ask, token);
+            self.thin_out(key, renewals);
+        }
+        while let Some(at) = self.next_of_any().filter(|at| *at < now) {
+            self.advance(at, world, fold);
+        }
     }
 
     /// Lets everything happen to sessions that is due. Returns whether one holds another key's token than before.
@@ -139,9 +177,7 @@ impl<'p> Clients<'p> {
     fn renewed(&mut self, session: u32, token: TokenFacts, now: Time) -> bool {
         let (before, after) = (self.sessions.held(session).token.key, token.key);
         self.sessions.renewed(session, token, now);
-        let held = self.holders.get(&before).map_or(1, Vec::len);
-        let kept = (1.0 - 1.0 / held as f64).max(NEARLY_NONE);
-        *self.survival.entry(before).or_default() += libm::log(kept);
+        self.thin_out(before, 1.0);
         if before != after {
             if let Some(holders) = self.holders.get_mut(&before) {
                 holders.retain(|holder| *holder != session);
@@ -150,6 +186,13 @@ impl<'p> Clients<'p> {
         }
         self.threaten(after, session, now, before != after);
         before != after
+    }
+
+    /// So many tokens of a key were replaced.
+    fn thin_out(&mut self, key: KeyId, replaced: f64) {
+        let held = self.holders.get(&key).map_or(1, Vec::len);
+        let kept = (1.0 - 1.0 / held as f64).max(NEARLY_NONE);
+        *self.survival.entry(key).or_default() += replaced * libm::log(kept);
     }
 
     /// From now on a session that holds this key's token is rejected and locked out this often per second.

@@ -4,18 +4,23 @@
 //! run for all stretches of one kind together, given their sum: so the counts of instances and of windows agree.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use keyquake_core::{Span, Time};
-use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
-use rand_distr::{Binomial, Distribution, Poisson};
+use rand_distr::{Binomial, Distribution, Exp1, Poisson};
 
 use super::flow::Flow;
 use crate::observe::{Batch, Fold, Lane, Outcome, WallTimes};
 use crate::oracle::Ruling;
+use crate::plan::Plan;
+use crate::simulate::Detail;
 
 /// In how many groups those of a step that waited are counted.
 const GROUPS: u64 = 4;
+
+/// How many requests before and after a denial are told apart by their steps.
+const AROUND: f64 = 200.0;
 
 /// What all requests of one flow at one instance met for a while.
 #[derive(Clone, Debug)]
@@ -80,12 +85,13 @@ fn binomial(count: u64, probability: f64, rng: &mut ChaCha8Rng) -> u64 {
 
 /// The first and the last of so many moments that are uniform in `0..1`.
 pub(super) fn extremes(count: u64, rng: &mut ChaCha8Rng) -> (f64, f64) {
-    let last = libm::pow(rng.random::<f64>(), 1.0 / count as f64);
+    // The largest of n is the n-th root of one of them, whose logarithm is exponential.
+    let root = |luck: f64, n: u64| -luck / n as f64;
+    let last = libm::exp(root(Exp1.sample(rng), count));
     if count == 1 {
         return (last, last);
     }
-    let first = last * (1.0 - libm::pow(rng.random::<f64>(), 1.0 / (count - 1) as f64));
-    (first, last)
+    (-last * libm::expm1(root(Exp1.sample(rng), count - 1)), last)
 }
 
 /// Requests that are answered after a while, if at all.
@@ -128,13 +134,20 @@ impl Counts {
         profile.add(flow, stretch, count);
     }
 
-    /// Draws when the requests of all stretches fell, and counts them as the fleet's.
-    pub(super) fn finish(self, fold: &mut Fold, flows: &[Flow], rng: &mut ChaCha8Rng) {
-        for ((_, lane, outcome, ruling), profile) in self.profiles {
+    /// Draws when the requests of all stretches fell, and counts them as the fleet's. `detail` says for which steps of each
+    /// segment that is told apart.
+    pub(super) fn finish(
+        self,
+        fold: &mut Fold,
+        flows: &[Flow],
+        detail: &[Range<usize>],
+        rng: &mut ChaCha8Rng,
+    ) {
+        for ((segment, lane, outcome, ruling), profile) in self.profiles {
             let Some(flow) = flows.iter().find(|flow| flow.lane == lane) else { continue };
-            for (step, count) in profile.drawn(flow, rng) {
-                let from = flow.tick_at(step).max(profile.from);
-                let until = flow.tick_at(step + 1).min(profile.until);
+            for (steps, count) in profile.drawn(flow, &detail[segment], rng) {
+                let from = flow.tick_at(steps.start).max(profile.from);
+                let until = flow.tick_at(steps.end).min(profile.until);
                 let (first, last) = extremes(count, rng);
                 let moment = |part| from + until.since(from).scale(part);
                 let (first, last) = (moment(first), moment(last));
@@ -145,6 +158,29 @@ impl Counts {
             }
         }
     }
+}
+
+/// The steps of each segment whose requests are told apart: all, or those around denials.
+pub(super) fn detail(fold: &Fold, plan: &Plan, detail: Detail) -> Vec<Range<usize>> {
+    let all = vec![0..usize::MAX; fold.segments.len()];
+    if detail == Detail::Curves || !fold.knows_all_denials() {
+        return all;
+    }
+    let step = |at: Time| {
+        usize::try_from(at.since(fold.start).as_nanos() / fold.track_step.as_nanos().max(1))
+            .unwrap_or(usize::MAX)
+    };
+    let per_second: f64 = plan.streams.iter().map(|stream| stream.per_second).sum();
+    // Enough to fill a worst second with on either side.
+    let margin = 2 + (AROUND / (per_second * fold.track_step.as_secs_f64())) as usize;
+    let mut some = vec![0..0; fold.segments.len()];
+    for denial in &fold.denials {
+        let around = &mut some[fold.segment_number(denial.at)];
+        let from = step(denial.at).saturating_sub(margin);
+        let until = step(denial.ended).saturating_add(margin);
+        *around = if *around == (0..0) { from..until } else { around.start.min(from)..around.end.max(until) };
+    }
+    some
 }
 
 impl Profile {
@@ -225,20 +261,24 @@ impl Profile {
         self.changes.resize(length, 0.0);
     }
 
-    /// How many requests fell into each step that got any.
-    fn drawn(&self, flow: &Flow, rng: &mut ChaCha8Rng) -> Vec<(usize, u64)> {
+    /// How many requests fell into each step, or all steps in a row that need not be told apart, if any did.
+    fn drawn(&self, flow: &Flow, detail: &Range<usize>, rng: &mut ChaCha8Rng) -> Vec<(Range<usize>, u64)> {
         let mut weight = 0.0;
-        let expected: Vec<f64> = (self.base..)
-            .zip(self.parts.iter().zip(&self.changes))
-            .map(|(step, (part, change))| {
-                weight += change;
-                (part + weight * (flow.ticked(step + 1) - flow.ticked(step))).max(0.0)
-            })
-            .collect();
-        let mut expected_left: f64 = expected.iter().sum();
+        let mut expected: Vec<(Range<usize>, f64)> = Vec::new();
+        for (step, (part, change)) in (self.base..).zip(self.parts.iter().zip(&self.changes)) {
+            weight += change;
+            let here = (part + weight * (flow.ticked(step + 1) - flow.ticked(step))).max(0.0);
+            match expected.last_mut() {
+                Some((steps, sum)) if !detail.contains(&step) && !detail.contains(&steps.start) => {
+                    (steps.end, *sum) = (step + 1, *sum + here);
+                }
+                _ => expected.push((step..step + 1, here)),
+            }
+        }
+        let mut expected_left: f64 = expected.iter().map(|(_, expected)| expected).sum();
         let mut left = self.count;
         let mut drawn = Vec::new();
-        for (step, expected) in (self.base..).zip(expected) {
+        for (steps, expected) in expected {
             if left == 0 {
                 break;
             }
@@ -246,13 +286,13 @@ impl Profile {
             expected_left -= expected;
             left -= count;
             if count > 0 {
-                drawn.push((step, count));
+                drawn.push((steps, count));
             }
         }
         // What rounding has left over fell where the last fell.
         match drawn.last_mut() {
             Some((_, count)) => *count += left,
-            None => drawn.push((self.base, left)),
+            None => drawn.push((self.base..self.base + 1, left)),
         }
         drawn.retain(|(_, count)| *count > 0);
         drawn

@@ -21,8 +21,8 @@ use crate::sut::candidates;
 
 /// The most phases that a cache has ahead.
 const PHASES: usize = 8;
-/// How often the horizon is halved in search of one before which nothing else happens.
-const HALVINGS: u32 = 24;
+/// How often a horizon is halved in search of the last one before which nothing else happens.
+const HALVINGS: u32 = 16;
 /// How many fetches before a horizon are drawn one by one at least, and how many seconds lie between those that all are.
 const DRAWN: f64 = 64.0;
 const SLOW: f64 = 1.0;
@@ -36,8 +36,6 @@ const SURELY: f64 = 6.0;
 /// What lies ahead of a cache after a fetch, if nothing happens but requests.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Outlook {
-    /// Which turn of the plan it follows.
-    turn: usize,
     took: Span,
     status: Option<u16>,
     flows: Vec<usize>,
@@ -104,7 +102,7 @@ impl Simulation<'_> {
             phases.push(Phase { from: at.since(self.now), ends });
             at = next;
         }
-        Some(Outlook { turn: self.turned, took: fetch.took, status: fetch.status, flows, phases })
+        Some(Outlook { took: fetch.took, status: fetch.status, flows, phases })
     }
 
     fn leap_along(&mut self, instance: u32, outlook: &Outlook) {
@@ -173,20 +171,26 @@ impl Simulation<'_> {
     fn outcomes(&self, instance: u32, outlook: &Outlook, served: &Served) -> Option<(Vec<Outcome>, Time)> {
         let turn = self.next_turn()?;
         let outcomes = self.outcomes_until(instance, outlook, served, self.now)?;
+        let alike = |left: Span| {
+            self.outcomes_until(instance, outlook, served, self.now + left).as_ref() == Some(&outcomes)
+        };
         let mut left = turn.since(self.now).saturating_sub(outlook.took);
-        for _ in 0..HALVINGS {
-            if self.outcomes_until(instance, outlook, served, self.now + left).as_ref() == Some(&outcomes) {
-                return Some((outcomes, self.now + left.saturating_add(outlook.took)));
+        if !alike(left) {
+            // Something happens before; what that is the cache knows.
+            let mut too_much = left;
+            left = Span::ZERO;
+            for _ in 0..HALVINGS {
+                let half = left.saturating_add(too_much.saturating_sub(left).scale(0.5));
+                *if alike(half) { &mut left } else { &mut too_much } = half;
             }
-            left = left.scale(0.5);
         }
-        None
+        Some((outcomes, self.now + left.saturating_add(outlook.took)))
     }
 
     /// Until when it is known which flows there are: the first token of a new key may come with any renewal.
     fn next_turn(&self) -> Option<Time> {
         let turn = self.turns.first().copied();
-        let foreseen = self.clients.newest_key_is_held(self.now);
+        let foreseen = self.clients.newest_key_is_held();
         turn.into_iter().chain(self.next_of_clients().filter(|_| !foreseen)).min()
     }
 
@@ -197,53 +201,59 @@ impl Simulation<'_> {
         served: &Served,
         until: Time,
     ) -> Option<Vec<Outcome>> {
-        let last = outlook.phases.len() - 1;
-        let of_flow = |place: usize| {
-            let mut outcome = None;
-            for (number, phase) in outlook.phases.iter().enumerate() {
-                let at = self.now + phase.from;
-                let at = if number == last { at.max(until) } else { at };
-                let met = match phase.ends[place] {
-                    Some(met) => met,
-                    None => self.rehearse(instance, outlook.flows[place], served, (at, at + outlook.took))?,
+        let mut outcomes = vec![None; outlook.flows.len()];
+        for (number, phase) in outlook.phases.iter().enumerate() {
+            let at = self.now + phase.from;
+            let at = if number + 1 == outlook.phases.len() { at.max(until) } else { at };
+            let times = (at, at + outlook.took);
+            let mut rehearsed: Vec<(&Token, Result<(), Rejection>)> = Vec::new();
+            for ((outcome, end), flow) in outcomes.iter_mut().zip(&phase.ends).zip(&outlook.flows) {
+                let met = match end {
+                    Some(met) => *met,
+                    None => {
+                        let token = self.flows[*flow].token.as_ref()?;
+                        let known = rehearsed.iter().find(|(other, _)| other.is_like(token));
+                        let checked = match known {
+                            Some((_, checked)) => *checked,
+                            None => self.rehearse((instance, token), served, times, until == self.now)?,
+                        };
+                        rehearsed.push((token, checked));
+                        self.service.outcome(checked.and(self.flows[*flow].claims))
+                    }
                 };
                 if outcome.is_some_and(|outcome| outcome != met) {
                     return None;
                 }
-                outcome = Some(met);
+                *outcome = Some(met);
             }
-            outcome
-        };
-        (0..outlook.flows.len()).map(of_flow).collect()
+        }
+        outcomes.into_iter().collect()
     }
 
-    /// How a request would end that causes a fetch, tried on a copy of the cache; `None` if others would not that follow,
-    /// as many as make a window of the limiter full.
+    /// What would become of the signature of a request that causes a fetch, tried on a copy of the cache. If it is the next
+    /// one, then so must those that follow, as many as make a window of the limiter full; `None` if they would not.
     fn rehearse(
         &self,
-        instance: u32,
-        flow: usize,
+        (instance, token): (u32, &Token),
         served: &Served,
         (asked, ended): (Time, Time),
-    ) -> Option<Outcome> {
-        let flow = &self.flows[flow];
+        is_next: bool,
+    ) -> Option<Result<(), Rejection>> {
         let policy = &self.plan.policy;
-        let window = if policy.limiter == LimiterKind::Window { policy.limiter_burst } else { 0 };
+        let has_window = is_next && policy.limiter == LimiterKind::Window;
+        let window = if has_window { policy.limiter_burst } else { 0 };
         let (wait, took) = (asked.since(self.now), ended.since(asked));
         let mut cache = self.service.copy(instance);
-        let mut outcome = None;
         let mut asked = asked;
-        for _ in 0..=window.min(WINDOW) {
-            let times = (asked, asked + took);
-            let checked = alone(&mut cache, flow.token.as_ref()?, served, times)?;
-            let met = self.service.outcome(checked.and(flow.claims));
-            if outcome.is_some_and(|outcome| outcome != met) {
+        let first = alone(&mut cache, token, served, (asked, ended))?;
+        for _ in 0..window.min(WINDOW) {
+            asked = asked + took + wait;
+            let next = alone(&mut cache, token, served, (asked, asked + took))?;
+            if self.service.outcome(next) != self.service.outcome(first) {
                 return None;
             }
-            outcome = Some(met);
-            asked = asked + took + wait;
         }
-        outcome.filter(|_| window <= WINDOW)
+        (window <= WINDOW).then_some(first)
     }
 
     /// Draws when fetches begin and end from now on, as long as they end before the horizon. `None` if too few are expected

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyquake_reports::record::{Cell, RecoveryState};
 use rand::RngExt;
 
-use super::super::each;
+use super::super::{Detail, each};
 use super::run;
 use crate::measure::Run;
 use crate::plan::Plan;
 use crate::plan::testing::simulated;
 use crate::seed;
+use crate::sweep::worst_401_share;
 
 /// How many scenarios are drawn, and how often each is simulated.
 const SCENARIOS: u64 = 24;
@@ -100,7 +101,7 @@ fn distances(one: &[Sample], other: &[Sample]) -> BTreeMap<String, f64> {
 /// What is measured and lies farther apart than chance puts it.
 fn differences(lines: &str, other_lines: &str) -> BTreeMap<String, f64> {
     let one = samples(lines, |plan| each::run(plan, ""));
-    let other = samples(other_lines, |plan| run(plan, ""));
+    let other = samples(other_lines, |plan| run(plan, "", Detail::Curves));
     far_apart(&one, &other)
 }
 
@@ -189,7 +190,34 @@ fn runs_agree_in_distribution_with_those_played_request_by_request() {
     }
 }
 
-/// The test above can fail: what differs a little is told apart.
+/// Without curves the metrics stay what they are, the worst moments among them.
+#[test]
+fn metrics_alone_are_those_of_whole_runs() {
+    let peaks = |run: &Run<'_>| {
+        let cell = run.record().cells.remove(0);
+        let shares = cell.episodes.iter().map(|episode| episode.metrics.all.traffic.peak_denied_share);
+        let shares = shares.chain([cell.metrics.all.peak_denied_share, worst_401_share(&cell.windows)]);
+        (0..).zip(shares.map(Option::unwrap_or_default)).collect::<Vec<(usize, f64)>>()
+    };
+    for number in 0..SCENARIOS {
+        let lines = scenario(number);
+        let [whole, metrics] = [Detail::Curves, Detail::Metrics].map(|detail| {
+            let drawn = |seed| {
+                let plan = simulated(&format!("seed = {seed}\n{lines}"));
+                let run = run(&plan, "", detail).unwrap();
+                let mut sample = sample(&run);
+                sample.retain(|name, _| !name.contains("window"));
+                sample.extend(peaks(&run).into_iter().map(|(n, share)| (format!("peak {n}"), 10.0 * share)));
+                sample
+            };
+            (0..SEEDS).map(drawn).collect::<Vec<_>>()
+        });
+        let differences = far_apart(&whole, &metrics);
+        assert!(differences.is_empty(), "scenario {number}:\n{lines}\n{differences:#?}");
+    }
+}
+
+/// The first test above can fail: what differs a little is told apart.
 #[test]
 fn runs_of_plans_that_differ_a_little_do_not_agree() {
     let lines = "duration = \"30s\"\n[idp]\ntoken_lifetime = \"20s\"\n[[rotation]]\nat = \"10s\"\nstyle = \"no-overlap\"\n[fleet]\nreplicas = 3\n\
@@ -226,10 +254,11 @@ fn runs_that_leap_agree_with_those_that_do_not() {
                   [traffic]\nrate = \"20/s\"\non_reject = \"keep\"\n";
     for lines in [lazy, flood, &cooldown, outage] {
         let plan = simulated(lines);
-        let leapt = run(&plan, "").unwrap();
-        let counted: u64 = leapt.jwks_counted.by_status.values().flatten().sum();
+        let leapt = run(&plan, "", Detail::Curves).unwrap();
+        let counted: u64 = leapt.jwks_counted.all.iter().map(|(_, count)| count).sum();
         assert!(counted > leapt.jwks.len() as u64, "{counted} counted, {} listed: {lines}", leapt.jwks.len());
-        let [each, leapt] = [each::run, run].map(|play| samples(lines, |plan| play(plan, "")));
+        let each = samples(lines, |plan| each::run(plan, ""));
+        let leapt = samples(lines, |plan| run(plan, "", Detail::Curves));
         let mut differences = far_apart(&each, &leapt);
         // Fetches that are counted are so by whole seconds, and the worst second of others may begin at any moment.
         differences.remove("jwks peak");
