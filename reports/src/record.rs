@@ -152,7 +152,8 @@ pub struct Instance {
     pub must_pass: u64,
     /// Those of them that were denied.
     pub denied: u64,
-    /// Each request that it made to the JWKS endpoint.
+    /// Each request that it made to the JWKS endpoint. Of requests that repeat each other a simulation lists the last two
+    /// and counts the others, so those in `metrics` may be more.
     pub jwks_requests: Vec<JwksRequest>,
     /// Its recovery in each episode, by the cohort.
     pub time_to_recover: Vec<Recovery>,

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use keyquake_core::{Decision, Event, KeyCache, LimiterKind, Rejection, Span, Time};
+use keyquake_core::{Decision, Event, KeyCache, LimiterKind, LimiterScope, OnMiss, Rejection, Span, Time};
 use rand::RngExt;
 use rand_distr::{Distribution, Exp1, StandardNormal};
 
@@ -202,6 +202,7 @@ impl Simulation<'_> {
         until: Time,
     ) -> Option<Vec<Outcome>> {
         let mut outcomes = vec![None; outlook.flows.len()];
+        let fills_window = |token: &Token| until == self.now && self.may_fill_window(outlook, token);
         for (number, phase) in outlook.phases.iter().enumerate() {
             let at = self.now + phase.from;
             let at = if number + 1 == outlook.phases.len() { at.max(until) } else { at };
@@ -215,7 +216,7 @@ impl Simulation<'_> {
                         let known = rehearsed.iter().find(|(other, _)| other.is_like(token));
                         let checked = match known {
                             Some((_, checked)) => *checked,
-                            None => self.rehearse((instance, token), served, times, until == self.now)?,
+                            None => self.rehearse((instance, token), served, times, fills_window(token))?,
                         };
                         rehearsed.push((token, checked));
                         self.service.outcome(checked.and(self.flows[*flow].claims))
@@ -230,18 +231,32 @@ impl Simulation<'_> {
         outcomes.into_iter().collect()
     }
 
-    /// What would become of the signature of a request that causes a fetch, tried on a copy of the cache. If it is the next
-    /// one, then so must those that follow, as many as make a window of the limiter full; `None` if they would not.
+    /// Whether fetches for such tokens count in a window of the limiter: not if it is there for unknown keys and theirs is
+    /// known.
+    fn may_fill_window(&self, outlook: &Outlook, token: &Token) -> bool {
+        let policy = &self.plan.policy;
+        let mut flows = outlook.flows.iter().zip(&outlook.phases[0].ends);
+        let is_known = flows.any(|(flow, end)| {
+            let accepted =
+                self.flows[*flow].token.as_ref().filter(|_| matches!(end, Some(Outcome::Accepted(_))));
+            accepted.is_some_and(|other| match policy.on_bad_signature {
+                OnMiss::Reject => other.class == token.class,
+                OnMiss::Refetch => other.is_like(token),
+            })
+        });
+        policy.limiter == LimiterKind::Window && (policy.limiter_scope == LimiterScope::All || !is_known)
+    }
+
+    /// What would become of the signature of a request that causes a fetch, tried on a copy of the cache. If it may fill a
+    /// window of the limiter, then so must those that follow, as many as fill it; `None` if they would not.
     fn rehearse(
         &self,
         (instance, token): (u32, &Token),
         served: &Served,
         (asked, ended): (Time, Time),
-        is_next: bool,
+        fills_window: bool,
     ) -> Option<Result<(), Rejection>> {
-        let policy = &self.plan.policy;
-        let has_window = is_next && policy.limiter == LimiterKind::Window;
-        let window = if has_window { policy.limiter_burst } else { 0 };
+        let window = if fills_window { self.plan.policy.limiter_burst } else { 0 };
         let (wait, took) = (asked.since(self.now), ended.since(asked));
         let mut cache = self.service.copy(instance);
         let mut asked = asked;
@@ -272,18 +287,22 @@ impl Simulation<'_> {
         let (mut last, mut count) = (VecDeque::with_capacity(3), 0_u64);
         let mut until = self.now;
         let (mean, variance) = cycle(&rates, took.as_secs_f64());
-        let fit = horizon.since(self.now).as_secs_f64() / mean;
-        if fit < WORTH_IT {
+        let fit = |since: Time| horizon.since(since).as_secs_f64() / mean;
+        if fit(until) < WORTH_IT {
             return None;
         }
-        let spare = SURELY * (variance * fit).sqrt() / mean + DRAWN;
-        if mean < SLOW && fit > spare {
-            let many = (fit - spare).floor();
+        // Many at once, and then many of those that are left.
+        let surely_fit = |fit: f64| {
+            let spare = SURELY * (variance * fit).sqrt() / mean + DRAWN;
+            (mean < SLOW && fit > 2.0 * spare).then(|| (fit - spare).floor())
+        };
+        while let Some(many) = surely_fit(fit(until)) {
             let luck: f64 = StandardNormal.sample(rng);
             let passed = (many * mean + luck * (variance * many).sqrt()).max(0.0);
-            until = self.now + Span::from_secs(1).scale(passed);
-            counter.spread(status, (self.now, until), (1.0 / mean, variance / mean.powi(3)));
-            count = many as u64;
+            let from = until;
+            until = from + Span::from_secs(1).scale(passed);
+            counter.spread(status, (from, until), (1.0 / mean, variance / mean.powi(3)));
+            count += many as u64;
         }
         // None begins later than this and ends before the horizon.
         let latest = horizon - took;
