@@ -74,6 +74,28 @@ impl<'p> Run<'p> {
     }
 }
 
+/// A record of a plan in which nothing is measured yet.
+pub(crate) fn blank(plan: &Plan, engine: Engine, command: &str) -> Record {
+    Record {
+        schema: record::SCHEMA,
+        keyquake: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: record::Scenario {
+            name: plan.name.clone(),
+            question: plan.question.clone(),
+            hash: plan.hash.clone(),
+        },
+        seed: plan.seed,
+        engine,
+        speed: plan.speed,
+        command: command.to_owned(),
+        verdict: Verdict::Inconclusive,
+        reasons: Vec::new(),
+        warnings: Vec::new(),
+        cells: Vec::new(),
+        sweep: None,
+    }
+}
+
 impl Run<'_> {
     /// Everything that reports are drawn from. Gates are not judged yet.
     pub(crate) fn record(&self) -> Record {
@@ -87,22 +109,11 @@ impl Run<'_> {
         }
         warnings.extend(self.untraced.clone());
         Record {
-            schema: record::SCHEMA,
-            keyquake: env!("CARGO_PKG_VERSION").to_owned(),
-            scenario: record::Scenario {
-                name: plan.name.clone(),
-                question: plan.question.clone(),
-                hash: plan.hash.clone(),
-            },
-            seed: plan.seed,
-            engine: self.engine,
-            speed: plan.speed,
-            command: self.command.clone(),
             verdict: if self.cut_short.is_some() { Verdict::Aborted } else { Verdict::Inconclusive },
             reasons: self.cut_short.iter().cloned().collect(),
             warnings,
             cells: vec![self.cell()],
-            sweep: None,
+            ..blank(plan, self.engine, &self.command)
         }
     }
 

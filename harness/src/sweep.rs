@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use keyquake_reports::judge;
-use keyquake_reports::record::{self, Engine, Record, SweepAxis, SweepCell, Verdict};
+use keyquake_reports::record::{self, Engine, Record, SweepAxis, SweepCell};
 use rand::Rng;
 
 use self::seen::Seen;
 #[cfg(test)]
 pub(crate) use self::seen::worst_401_share;
+use crate::measure;
 use crate::plan::Plan;
 use crate::scenario::{Chosen, Matrix};
 use crate::seed;
@@ -137,21 +138,7 @@ impl<'s> Sweep<'s> {
             if *cells == all { warning.clone() } else { format!("in {cells} of {all} cells: {warning}") }
         });
         Record {
-            schema: record::SCHEMA,
-            keyquake: env!("CARGO_PKG_VERSION").to_owned(),
-            scenario: record::Scenario {
-                name: plan.name.clone(),
-                question: plan.question.clone(),
-                hash: plan.hash.clone(),
-            },
-            seed: plan.seed,
-            engine: Engine::Simulated,
-            speed: plan.speed,
-            command: command.to_owned(),
-            verdict: Verdict::Inconclusive,
-            reasons: Vec::new(),
             warnings: warnings.collect(),
-            cells: Vec::new(),
             sweep: Some(record::Sweep {
                 axes: self.axes(&cells),
                 parameters: shared,
@@ -161,6 +148,7 @@ impl<'s> Sweep<'s> {
                 recommended: None,
                 findings: Vec::new(),
             }),
+            ..measure::blank(plan, Engine::Simulated, command)
         }
     }
 

@@ -96,3 +96,55 @@ impl Run<'_> {
         windows
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keyquake_idp::{JwksLogEntry, Pace};
+    use keyquake_reports::record::Engine;
+
+    use super::*;
+    use crate::observe::Fold;
+    use crate::plan::testing::simulated;
+
+    fn at(millis: i64) -> Time {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    fn listed(millis: i64, status: u16) -> JwksLogEntry {
+        let answered = Some(at(millis + 3));
+        JwksLogEntry {
+            at: at(millis),
+            instance: Some(0),
+            answered,
+            status: Some(status),
+            keys: Default::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_counted_adds_to_what_is_listed() {
+        let plan = simulated("duration = \"10s\"\nwarmup = \"1500ms\"");
+        let pace = Pace::new(1.0, keyquake_core::UnixTime(1_800_000_000)).unwrap();
+        let mut run = Run::new(&plan, Engine::Simulated, Fold::new(&plan, pace));
+        // From 2 s before the start of event time on; the first two seconds are warm-up.
+        let ok = vec![(1, 7), (2, 4), (5, 9)];
+        let failed = vec![(5, 1), (9, 3)];
+        let all = vec![(1, 7), (2, 4), (5, 10), (9, 3)];
+        let by_status = [(Some(200), ok), (Some(503), failed)].into();
+        run.jwks_counted = CountedFetches { start: at(-2_000), width: Span::from_secs(1), all, by_status };
+        // Two of these fall into the second that has the most.
+        run.jwks = [(-500, 200), (3_100, 200), (3_900, 503), (4_900, 200)]
+            .map(|(millis, status)| listed(millis, status))
+            .into();
+
+        let volume = run.jwks_volume(Time::ZERO, at(10_000));
+        assert_eq!((volume.jwks_requests, volume.jwks_peak_per_second), (4 + 10 + 3 + 3, 12));
+        assert_eq!(volume.statuses, [(200, 4 + 9 + 2), (503, 1 + 3 + 1)].into());
+        let later = run.jwks_volume(at(3_500), at(8_000));
+        assert_eq!((later.jwks_requests, later.jwks_peak_per_second), (3 + 2, 3), "{later:?}");
+        let windows = run.jwks_by_window();
+        assert_eq!(windows.iter().sum::<u64>(), 7 + 4 + 10 + 3 + 4);
+        // Windows are seconds from the start of the warm-up on, 1.5 s before event time.
+        assert_eq!(windows[..3], [7, 1 + 4, 0], "{windows:?}");
+    }
+}

@@ -32,3 +32,30 @@ pub(super) fn reason(plan: &Plan) -> Option<&'static str> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::testing::simulated;
+
+    #[test]
+    fn what_couples_requests_is_found_and_nothing_else() {
+        let free = "[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\njwks = { status = 503 }\n[traffic]\nrate = \"10/s\"\nrenew_at = \"90%\"\n";
+        assert_eq!(simulated(free).coupled, None);
+        let cases = [
+            ("[traffic]\nrate = \"10/s\"\narrivals = \"even\"", "requests come at even intervals"),
+            ("[traffic]\nrate = \"10/s\"\nbalance = \"sticky\"", "sessions keep to their replicas"),
+            (
+                "[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\ntoken = { delay = \"1s\" }",
+                "the token endpoint has faults",
+            ),
+            ("[[rotation]]\nat = \"10s\"\nstyle = \"revoke\"\nreplace = false", "for a while no key signs"),
+            ("[traffic]\nrate = \"10/s\"\nrenew_at = \"100%\"", "tokens can expire before they are renewed"),
+        ];
+        for (lines, reason) in cases {
+            let plan = simulated(lines);
+            assert_eq!(plan.coupled, Some(reason), "{lines}");
+            let warning = format!("each request was played, because {reason}");
+            assert!(plan.warnings.contains(&warning), "{:?}", plan.warnings);
+        }
+    }
+}
