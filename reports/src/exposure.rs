@@ -48,7 +48,7 @@ pub(crate) fn traffic(exposure: &Exposure) -> &'static str {
 pub(crate) fn lasted(lasting: Lasting) -> String {
     match lasting {
         Lasting { at_least: false, seconds: 0.0 } => "not once".into(),
-        Lasting { at_least: true, seconds } => format!("{}, to the end", format::lasting(seconds, true)),
+        Lasting { at_least: true, seconds } => format!("{}, to the last try", format::lasting(seconds, true)),
         Lasting { at_least: false, seconds } => format::seconds(seconds),
     }
 }
@@ -78,10 +78,10 @@ mod tests {
     fn an_end_that_was_not_seen_is_marked() {
         let text = table(&sample::revocation().cells[0]).unwrap().to_text(false);
         let expected = [
-            "  thief                  key-1        fresh       mixed                 494 ms",
-            "  thief-repeating        key-1        repeated    mixed               not once",
-            "  thief-alone            key-1        fresh       alone                 19.6 s",
-            "  thief-alone-repeating  key-1        repeated    alone    >= 40 s, to the end",
+            "  thief                  key-1        fresh       mixed                      494 ms",
+            "  thief-repeating        key-1        repeated    mixed                    not once",
+            "  thief-alone            key-1        fresh       alone                      19.6 s",
+            "  thief-alone-repeating  key-1        repeated    alone    >= 40 s, to the last try",
         ];
         assert_eq!(text.lines().skip(1).collect::<Vec<_>>(), expected, "{text}");
     }

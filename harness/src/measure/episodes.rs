@@ -197,9 +197,9 @@ impl<'r> Episode<'r> {
             if revoked < self.from || self.until <= revoked {
                 continue;
             }
+            // Nobody knows what would have become of a later one.
             let at_least = afterlife.last_accepted > afterlife.last_refused;
-            let last = if at_least { Some(run.ended) } else { afterlife.last_accepted };
-            let seconds = last.map_or(0.0, |at| at.since(revoked).as_secs_f64());
+            let seconds = afterlife.last_accepted.map_or(0.0, |at| at.since(revoked).as_secs_f64());
             let lasting = worst.entry(*lane).or_insert(Lasting { seconds: 0.0, at_least: false });
             if (seconds, at_least) > (lasting.seconds, lasting.at_least) {
                 *lasting = Lasting { seconds, at_least };

@@ -41,6 +41,24 @@ fn record_of(plan: &Plan, end: impl Fn(i64, u32) -> (&'static str, u16)) -> Reco
 }
 
 #[test]
+fn exposure_lasts_until_the_last_token_that_passed() {
+    let plan = plan(&ROTATION.replace("no-overlap", "revoke"));
+    let exposure = |refused_from: i64| {
+        let record = record_of(&plan, |millis, _| match millis {
+            // Those who held it have got other tokens by then.
+            40_000.. => ("key-2", 200),
+            _ if millis < refused_from.max(20_000) => ("key-1", 200),
+            _ => ("key-1", 401),
+        });
+        let exposure = &record.cells[0].episodes[0].metrics.revocation_exposure[0];
+        (exposure.lasted.seconds, exposure.lasted.at_least)
+    };
+    assert_eq!(exposure(30_000), (9.95, false));
+    assert_eq!(exposure(90_000), (19.95, true), "nobody tried any more");
+    assert_eq!(exposure(0), (0.0, false));
+}
+
+#[test]
 fn a_rotation_is_measured_on_the_new_keys_tokens() {
     let plan = plan(ROTATION);
     // Replica 0 knows the new key from 25 s on, replica 1 from 30 s on.

@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn each_stream_has_a_bar_and_what_did_not_end_is_marked() {
         let chart = draw(&sample::revocation().cells[0], "c1").unwrap().expect("something was accepted");
-        for text in ["thief-alone-repeating, repeated", "mixed", "not once", "&gt;= 40 s, to the end"] {
+        for text in ["thief-alone-repeating, repeated", "mixed", "not once", "&gt;= 40 s, to the last try"] {
             assert!(chart.svg.contains(text), "{text}");
         }
         assert_eq!(chart.svg.matches("<polygon").count(), 1);
