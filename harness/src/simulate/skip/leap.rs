@@ -216,9 +216,13 @@ impl Simulation<'_> {
                         let known = rehearsed.iter().find(|(other, _)| other.is_like(token));
                         let checked = match known {
                             Some((_, checked)) => *checked,
-                            None => self.rehearse((instance, token), served, times, fills_window(token))?,
+                            None => {
+                                let rehearsal = (instance, token);
+                                let checked = self.rehearse(rehearsal, served, times, fills_window(token))?;
+                                rehearsed.push((token, checked));
+                                checked
+                            }
                         };
-                        rehearsed.push((token, checked));
                         self.service.outcome(checked.and(self.flows[*flow].claims))
                     }
                 };
