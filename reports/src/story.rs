@@ -308,7 +308,7 @@ fn of_exposures(exposures: &[Exposure]) -> Vec<String> {
                 let lasted = exposure::longest(tried)?;
                 let seconds = format::seconds(lasted.seconds);
                 Some(match lasted {
-                    Lasting { at_least: true, .. } => format!("to the very end, {seconds} later, {company}"),
+                    Lasting { at_least: true, .. } => format!("to the last try, {seconds} later, {company}"),
                     Lasting { seconds: 0.0, .. } => format!("not once {company}"),
                     Lasting { .. } => format!("for up to {seconds} {company}"),
                 })

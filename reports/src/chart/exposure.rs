@@ -35,7 +35,7 @@ pub(super) fn draw(cell: &Cell, id: &str) -> Result<Option<Chart>, Error> {
     );
     let shown = &exposures[..exposures.len().min(STREAMS_MAX)];
     // Beyond the longest there is room for its label.
-    let time = Axis::time(0.0, longest * 1.2);
+    let time = Axis::time(0.0, longest * 1.3);
     let height = 8 + ROW * shown.len() as i32 + X_LABELS;
     let id = format!("{id}-exposure");
     let svg = canvas(height, (&id, title, &description), |area| draw_on(area, shown, &time, height))?;
