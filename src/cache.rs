@@ -3,9 +3,11 @@
 //! One door, [`KeyCache::handle`], serves every driver. [`KeyCache::standing`] says beforehand what a lookup would
 //! meet, so that a driver need not ask for each one: both read the same private `decide`, so they cannot disagree.
 
+mod decide;
 mod flight;
 mod keys;
 mod limiter;
+mod negatives;
 mod published;
 mod response;
 mod shelf;
@@ -19,17 +21,22 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use self::decide::Step;
 use self::flight::{Flight, Flights, Waiter};
 use self::keys::{Index, Selection};
 use self::limiter::Limiter;
+use self::negatives::Negatives;
 use self::shelf::{Lifetime, Shelf};
 use crate::key::{Class, KeyVersion};
-use crate::policy::{OnFetchError, OnMiss, OnMissingKid, Policy, PolicyError, Store};
+use crate::policy::{Coalescing, Init, OnExpiry, OnFetchError, Policy, PolicyError};
 use crate::time::{Span, Time};
 
 pub use self::keys::{KeyEntry, KeySet, Keys};
 pub use self::published::Published;
 pub use self::response::{FetchFailure, Freshness, Response};
+
+/// How long a service that does not start without keys is down before it tries again.
+const RESTARTED_AFTER: Span = Span::from_secs(1);
 
 /// Names one fetch, so that the late answer of one that was given up does no harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +45,8 @@ pub struct FetchId(u64);
 /// What happened. `T` is the caller's ticket for a lookup; `K` verifies a signature.
 #[derive(Debug)]
 pub enum Event<K, T> {
+    /// The service starts. Comes first, or after what is preloaded.
+    Start,
     /// A token of this class asks for its keys.
     Lookup {
         /// What the token says about its key.
@@ -122,6 +131,8 @@ pub struct Deadline {
 pub enum Wake {
     /// A fetch is to be given up.
     FetchTimeout,
+    /// The timer of the policy's `poll_interval` has run down.
+    Poll,
 }
 
 /// What lookups of one class meet until something happens.
@@ -158,6 +169,8 @@ enum Cause {
     RefreshAhead,
     Miss,
     BadSignature,
+    /// The service starts, or its timer has run down.
+    Timer,
 }
 
 /// Keys that a fetch brought, and when.
@@ -165,20 +178,6 @@ struct Delivery<K> {
     set: Arc<Index<K>>,
     freshness: Freshness,
     at: Time,
-}
-
-/// What a lookup leads to, decided without changing anything.
-enum Step<K> {
-    Answer {
-        answer: Answer<K>,
-        until: Time,
-    },
-    /// Answer with these keys, which become the last to be evicted.
-    Touch(Keys<K>),
-    /// Answer with these keys, and start a fetch that nobody waits for.
-    Refresh(Keys<K>),
-    Join(FetchId),
-    Start(Cause),
 }
 
 /// One cache of one validator. A copy goes its own way: what it decides to fetch is its own.
@@ -189,7 +188,12 @@ pub struct KeyCache<K, T> {
     shelf: Shelf<K>,
     limiter: Limiter,
     flights: Flights<T>,
+    negatives: Negatives,
+    /// The last failure, unless a success came after it.
     failed: Option<(Time, FetchFailure)>,
+    /// How many fetches have failed since the last that did not.
+    failures: u32,
+    next_poll: Option<Time>,
     deliveries: u64,
     generation: u64,
 }
@@ -208,7 +212,10 @@ impl<K, T> KeyCache<K, T> {
             jitter_seed,
             limiter: Limiter::default(),
             flights: Flights::default(),
+            negatives: Negatives::default(),
             failed: None,
+            failures: 0,
+            next_poll: None,
             deliveries: 0,
             generation: 0,
         })
@@ -228,16 +235,23 @@ impl<K, T> KeyCache<K, T> {
         out: &mut Vec<Decision<K, T>>,
     ) -> Option<Deadline> {
         match event {
+            Event::Start => self.start_up(now, out),
             Event::Lookup { class, ticket } => {
                 let step = self.decide(&class, now);
-                self.carry_out(step, Waiter { class, tried: None, ticket }, now, out);
+                let waiter = Waiter { class, tried: None, looks_again: self.looks_again(&step), ticket };
+                self.carry_out(step, waiter, now, out);
             }
             Event::BadSignature { class, tried, ticket } => {
                 let step = self.decide_again(&class, tried, now);
-                self.carry_out(step, Waiter { class, tried: Some(tried), ticket }, now, out);
+                let waiter =
+                    Waiter { class, tried: Some(tried), looks_again: self.looks_again(&step), ticket };
+                self.carry_out(step, waiter, now, out);
             }
             Event::Fetched(id, response) => self.finish(id, response, now, out),
-            Event::Timeout => self.give_up_overdue(now, out),
+            Event::Timeout => {
+                self.give_up_overdue(now, out);
+                self.poll_if_due(now, out);
+            }
             Event::Invalidate => {
                 self.generation += 1;
                 self.shelf.clear();
@@ -248,28 +262,35 @@ impl<K, T> KeyCache<K, T> {
                 self.keep(&Delivery { set, freshness: Freshness::UNSAID, at }, &wanted);
             }
         }
-        self.flights.next_deadline().map(|at| Deadline { at, wake: Wake::FetchTimeout })
+        self.deadline()
+    }
+
+    /// When it wants [`Event::Timeout`] next.
+    pub fn deadline(&self) -> Option<Deadline> {
+        let timeout = self.flights.next_deadline().map(|at| Deadline { at, wake: Wake::FetchTimeout });
+        let poll = self.next_poll.map(|at| Deadline { at, wake: Wake::Poll });
+        timeout.into_iter().chain(poll).min_by_key(|deadline| deadline.at)
     }
 
     /// What a lookup of this class would meet at `now`.
     pub fn standing(&self, class: &Class, now: Time) -> Standing<K> {
-        self.standing_of(self.decide(class, now))
+        self.standing_of(self.decide(class, now), now)
     }
 
     /// What a token of this class would meet at `now` whose signature the keys of that version did not verify.
     pub fn standing_after(&self, class: &Class, tried: KeyVersion, now: Time) -> Standing<K> {
-        self.standing_of(self.decide_again(class, tried, now))
+        self.standing_of(self.decide_again(class, tried, now), now)
     }
 
-    fn standing_of(&self, step: Step<K>) -> Standing<K> {
+    fn standing_of(&self, step: Step<K>, now: Time) -> Standing<K> {
         match step {
             Step::Answer { answer, until } => Standing::Fixed { answer, until },
             Step::Join(fetch) => Standing::Joins {
                 fetch,
                 room: self.flights.room_to_wait(&self.policy),
-                until: self.flights.deadline(fetch),
+                until: self.flights.joinable_until(&self.policy, fetch, now),
             },
-            Step::Touch(_) | Step::Refresh(_) | Step::Start(_) => Standing::Acts,
+            Step::Touch(_) | Step::Promote(_) | Step::Behind(..) | Step::Start(_) => Standing::Acts,
         }
     }
 
@@ -296,125 +317,67 @@ impl<K, T> KeyCache<K, T> {
                 self.shelf.hit(&waiter.class);
                 out.push(Decision::Answer(waiter.ticket, Answer::Keys(keys)));
             }
-            Step::Refresh(keys) => {
-                self.shelf.hit(&waiter.class);
-                self.start(waiter.class, Cause::RefreshAhead, now, out);
+            Step::Promote(keys) => {
+                self.generation += 1;
+                let lifetime = self.lifetime(now, self.policy.ttl);
+                self.shelf.promote(&waiter.class, keys.clone(), lifetime);
                 out.push(Decision::Answer(waiter.ticket, Answer::Keys(keys)));
+            }
+            Step::Behind(answer, cause) => {
+                self.shelf.hit(&waiter.class);
+                self.start(Some(waiter.class), cause, now, out);
+                out.push(Decision::Answer(waiter.ticket, answer));
             }
             Step::Join(id) => self.flights.join(id, waiter),
             Step::Start(cause) => {
-                let id = self.start(waiter.class.clone(), cause, now, out);
+                let id = self.start(Some(waiter.class.clone()), cause, now, out);
                 self.flights.join(id, waiter);
             }
         }
     }
 
-    /// What a lookup of this class leads to.
-    fn decide(&self, class: &Class, now: Time) -> Step<K> {
-        if class.kid.is_none() && self.policy.on_missing_kid == OnMissingKid::Reject {
-            return Step::Answer { answer: Answer::KidMissing, until: Time::NEVER };
-        }
-        let Some(held) = self.shelf.held(class) else {
-            let cause = match self.policy.store {
-                Store::Set => Cause::Expiry,
-                Store::PerKid => Cause::Miss,
-            };
-            return self.seek(cause, class, now);
-        };
-        let Lifetime { fresh_until, stale_until } = held.lifetime;
-        if now >= fresh_until {
-            return match held.selection {
-                Selection::Found(keys) if now < stale_until => {
-                    self.seek(Cause::Expiry, class, now).or_stale(keys, stale_until)
-                }
-                _ => self.seek(Cause::Expiry, class, now),
-            };
-        }
-        match held.selection {
-            Selection::Found(keys) => self.serve(class, keys, fresh_until, now),
-            Selection::KidMissing => Step::Answer { answer: Answer::KidMissing, until: fresh_until },
-            Selection::NotFound => match self.policy.on_unknown_kid {
-                OnMiss::Reject => Step::Answer { answer: Answer::UnknownKid, until: fresh_until },
-                OnMiss::Refetch => self.seek(Cause::Miss, class, now).at_most_until(fresh_until),
-            },
+    /// Whether one that joins a fetch looks again when it has ended, rather than to share what it brings.
+    fn looks_again(&self, step: &Step<K>) -> bool {
+        let in_turn = matches!(self.policy.coalescing, Coalescing::LockRecheck | Coalescing::Serial);
+        matches!(step, Step::Join(id) if in_turn || self.flights.blocking(&self.policy) == Some(*id))
+    }
+
+    fn start_up(&mut self, now: Time, out: &mut Vec<Decision<K, T>>) {
+        if self.policy.init != Init::Lazy && !self.shelf.is_loaded() {
+            self.start(None, Cause::Timer, now, out);
+        } else if self.next_poll.is_none() && self.policy.poll_interval > Span::ZERO {
+            self.next_poll = Some(now + self.policy.poll_interval);
         }
     }
 
-    /// What a token leads to whose signature the keys of that version did not verify.
-    fn decide_again(&self, class: &Class, tried: KeyVersion, now: Time) -> Step<K> {
-        if let Some(held) = self.shelf.held(class)
-            && now < held.lifetime.fresh_until
-            && let Selection::Found(keys) = held.selection
-            && keys.version() != tried
-        {
-            return Step::Answer { answer: Answer::Keys(keys), until: held.lifetime.fresh_until };
+    fn poll_if_due(&mut self, now: Time, out: &mut Vec<Decision<K, T>>) {
+        if self.next_poll.is_none_or(|at| now < at) {
+            return;
         }
-        let step = match self.policy.on_bad_signature {
-            OnMiss::Reject => Step::Answer { answer: Answer::NoOtherKey, until: Time::NEVER },
-            OnMiss::Refetch => self.seek(Cause::BadSignature, class, now),
-        };
-        match step {
-            // The signature is bad under the key that is known; that no better one can be had now is no news.
-            Step::Answer { answer: Answer::Limited | Answer::Unavailable(_), until } => {
-                Step::Answer { answer: Answer::NoOtherKey, until }
-            }
-            step => step,
+        let held_back = self.held_back(Cause::Timer, now).map(|(_, until)| until);
+        // The end of a fetch under way winds the timer up again.
+        self.next_poll = held_back.filter(|_| self.flights.is_empty());
+        if self.flights.is_empty() && held_back.is_none() {
+            self.start(None, Cause::Timer, now, out);
         }
     }
 
-    /// Keys are at hand and fresh.
-    fn serve(&self, class: &Class, keys: Keys<K>, fresh_until: Time, now: Time) -> Step<K> {
-        let refresh_from = fresh_until - self.policy.refresh_ahead;
-        let may_refresh = !self.flights.refreshes(&self.policy, class) && self.flights.has_room(&self.policy);
-        if now >= refresh_from && may_refresh {
-            match self.held_back(Cause::RefreshAhead, now) {
-                None => return Step::Refresh(keys),
-                Some(_) if self.shelf.moves_on_hit(class) => return Step::Touch(keys),
-                Some((_, until)) => {
-                    return Step::Answer { answer: Answer::Keys(keys), until: until.min(fresh_until) };
-                }
-            }
-        }
-        if self.shelf.moves_on_hit(class) {
-            return Step::Touch(keys);
-        }
-        let until = if now < refresh_from { refresh_from } else { fresh_until };
-        Step::Answer { answer: Answer::Keys(keys), until }
-    }
-
-    /// Keys are wanted that only a fetch can bring.
-    fn seek(&self, cause: Cause, class: &Class, now: Time) -> Step<K> {
-        let shed = Step::Answer { answer: Answer::Shed, until: Time::NEVER };
-        if self.flights.room_to_wait(&self.policy) == 0 {
-            return shed;
-        }
-        if let Some(id) = self.flights.joinable(&self.policy, class) {
-            return Step::Join(id);
-        }
-        if !self.flights.has_room(&self.policy) {
-            return shed;
-        }
-        match self.held_back(cause, now) {
-            Some((answer, until)) => Step::Answer { answer, until },
-            None => Step::Start(cause),
-        }
-    }
-
-    /// Why no fetch of this cause may start now, and until when.
-    fn held_back(&self, cause: Cause, now: Time) -> Option<(Answer<K>, Time)> {
-        if let Some((at, failure)) = self.failed
-            && now < at + self.policy.failure_backoff
-        {
-            return Some((Answer::Unavailable(failure), at + self.policy.failure_backoff));
-        }
-        let until = self.limiter.closed_until(&self.policy, cause, now)?;
-        Some((Answer::Limited, until))
-    }
-
-    fn start(&mut self, class: Class, cause: Cause, now: Time, out: &mut Vec<Decision<K, T>>) -> FetchId {
+    fn start(
+        &mut self,
+        class: Option<Class>,
+        cause: Cause,
+        now: Time,
+        out: &mut Vec<Decision<K, T>>,
+    ) -> FetchId {
         self.generation += 1;
         self.limiter.started(&self.policy, cause, now);
-        let id = self.flights.start(class, cause, now + self.policy.fetch_timeout);
+        let attempts = if cause == Cause::Timer { self.policy.poll_attempts } else { self.policy.attempts };
+        let flight = Flight { class, started: now, attempts, waiters: Vec::new() };
+        self.launch(flight, now, out)
+    }
+
+    fn launch(&mut self, flight: Flight<T>, now: Time, out: &mut Vec<Decision<K, T>>) -> FetchId {
+        let id = self.flights.start(flight, now + self.policy.fetch_timeout);
         out.push(Decision::Fetch(id));
         id
     }
@@ -441,68 +404,126 @@ impl<K, T> KeyCache<K, T> {
     }
 
     fn deliver(&mut self, flight: Flight<T>, delivery: &Delivery<K>, out: &mut Vec<Decision<K, T>>) {
-        let wanted = flight.waiters.iter().map(|waiter| waiter.class.clone()).chain([flight.class]).collect();
+        let (later, waiters): (Vec<_>, Vec<_>) =
+            flight.waiters.into_iter().partition(|waiter| waiter.looks_again);
+        let wanted = waiters.iter().map(|waiter| waiter.class.clone()).chain(flight.class).collect();
         self.keep(delivery, &wanted);
-        for waiter in flight.waiters {
+        for class in &wanted {
+            if !matches!(delivery.set.select(class, self.policy.on_missing_kid), Selection::Found(_)) {
+                self.limiter.missed(&self.policy, delivery.at);
+                self.negatives.remember(class, delivery.at, delivery.at + self.policy.negative_ttl);
+            }
+        }
+        for waiter in waiters {
             // From the set rather than the store, where one answer may already have evicted another.
-            let answer = match delivery.set.select(&waiter.class, self.policy.on_missing_kid) {
-                Selection::Found(keys) if waiter.tried == Some(keys.version()) => Answer::NoOtherKey,
-                Selection::Found(keys) => Answer::Keys(keys),
-                Selection::NotFound => Answer::UnknownKid,
-                Selection::KidMissing => Answer::KidMissing,
+            let selection = delivery.set.select(&waiter.class, self.policy.on_missing_kid);
+            let answer = match (selection, waiter.tried) {
+                (Selection::Found(keys), Some(tried)) if keys.version() == tried => {
+                    self.without_other(&waiter.class, tried, delivery.at).0
+                }
+                (Selection::Found(keys), _) => Answer::Keys(keys),
+                (selection, tried) => match self.without_key(&waiter.class, &selection, delivery.at).0 {
+                    Answer::Keys(keys) if Some(keys.version()) == tried => Answer::UnknownKid,
+                    answer => answer,
+                },
             };
-            if !matches!(answer, Answer::Keys(_)) {
+            if matches!(answer, Answer::NoOtherKey) {
                 self.limiter.missed(&self.policy, delivery.at);
             }
             out.push(Decision::Answer(waiter.ticket, answer));
         }
+        self.look_again(later, delivery.at, out);
     }
 
     fn fail(&mut self, flight: Flight<T>, failure: FetchFailure, now: Time, out: &mut Vec<Decision<K, T>>) {
         self.generation += 1;
+        if flight.attempts > 1 {
+            self.launch(Flight { attempts: flight.attempts - 1, ..flight }, now, out);
+            return;
+        }
         self.failed = Some((now, failure));
-        for waiter in flight.waiters {
-            let held = self.shelf.held(&waiter.class).filter(|held| now < held.lifetime.stale_until);
-            let answer = match held.map(|held| held.selection) {
-                _ if waiter.tried.is_some() => Answer::NoOtherKey,
-                Some(Selection::Found(keys)) => Answer::Keys(keys),
-                _ => Answer::Unavailable(failure),
-            };
+        self.failures = self.failures.saturating_add(1);
+        if self.policy.on_fetch_error == OnFetchError::Clear {
+            self.shelf.clear();
+        }
+        if self.policy.failure_rearms_ttl {
+            self.shelf.rearm(self.lifetime(now, self.policy.ttl));
+        }
+        self.next_poll = self.pause_after_failure().map(|pause| now + pause);
+        let (later, waiters): (Vec<_>, Vec<_>) =
+            flight.waiters.into_iter().partition(|waiter| waiter.looks_again);
+        for waiter in waiters {
+            let answer = self.after_failure(&waiter, failure, now);
             out.push(Decision::Answer(waiter.ticket, answer));
         }
+        self.look_again(later, now, out);
+    }
+
+    /// What one gets that has waited for a fetch in vain.
+    fn after_failure(&self, waiter: &Waiter<T>, failure: FetchFailure, now: Time) -> Answer<K> {
+        if let Some(tried) = waiter.tried {
+            return self.without_other(&waiter.class, tried, now).0;
+        }
+        let held = self.shelf.held(&waiter.class, now).filter(|held| now < held.lifetime.stale_until);
+        match held.map(|held| held.selection) {
+            Some(Selection::Found(keys)) => Answer::Keys(keys),
+            _ => match self.shelf.last_known_good(&waiter.class, now) {
+                Some((keys, _)) => Answer::Keys(keys),
+                None => Answer::Unavailable(failure),
+            },
+        }
+    }
+
+    /// Those who waited for a lock have it, one after another.
+    fn look_again(&mut self, waiters: Vec<Waiter<T>>, now: Time, out: &mut Vec<Decision<K, T>>) {
+        for waiter in waiters {
+            let step = match (self.policy.coalescing, waiter.tried) {
+                (Coalescing::Serial, tried) => self.seek_in_turn(&waiter.class, tried, now),
+                (_, None) => self.decide(&waiter.class, now),
+                (_, Some(tried)) => self.decide_again(&waiter.class, tried, now),
+            };
+            let looks_again = self.looks_again(&step);
+            self.carry_out(step, Waiter { looks_again, ..waiter }, now, out);
+        }
+    }
+
+    /// How long the timer waits after a failure.
+    fn pause_after_failure(&self) -> Option<Span> {
+        let Policy { poll_interval, poll_interval_on_failure, poll_backoff_max, .. } = self.policy;
+        if self.policy.init == Init::EagerFail && !self.shelf.is_loaded() {
+            return Some(RESTARTED_AFTER.max(self.policy.failure_backoff));
+        }
+        let first =
+            if poll_interval_on_failure > Span::ZERO { poll_interval_on_failure } else { poll_interval };
+        let doubled = first.scale(f64::from(1_u32 << self.failures.saturating_sub(1).min(31)));
+        let pause = if poll_backoff_max > first { doubled.min(poll_backoff_max) } else { first };
+        (poll_interval > Span::ZERO).then_some(pause)
     }
 
     fn keep(&mut self, delivery: &Delivery<K>, wanted: &BTreeSet<Class>) {
         let Delivery { set, freshness, at } = delivery;
         self.generation += 1;
         self.deliveries += 1;
-        let stretch = 1.0 + self.policy.ttl_jitter * fraction(self.jitter_seed, self.deliveries);
-        let fresh_until = *at + self.policy.lifetime(*freshness).scale(stretch);
-        let stale_for = match self.policy.on_fetch_error {
-            OnFetchError::Fail => Span::ZERO,
-            OnFetchError::Stale => self.policy.stale_for,
-        };
-        self.shelf.load(set, wanted, Lifetime { fresh_until, stale_until: fresh_until + stale_for });
+        let lifetime = self.lifetime(*at, self.policy.lifetime(*freshness));
+        self.shelf.load(set, wanted, *at, lifetime);
+        self.negatives
+            .forget(|class| matches!(set.select(class, self.policy.on_missing_kid), Selection::Found(_)));
         self.limiter.succeeded(&self.policy, *at);
         self.failed = self.failed.filter(|(failed, _)| failed > at);
-    }
-}
-
-impl<K> Step<K> {
-    /// While a fetch is held back, keys past their time serve instead of a refusal.
-    fn or_stale(self, keys: Keys<K>, stale_until: Time) -> Self {
-        match self {
-            Self::Answer { answer: Answer::Limited | Answer::Unavailable(_), until } => {
-                Self::Answer { answer: Answer::Keys(keys), until: until.min(stale_until) }
-            }
-            step => step,
-        }
+        self.failures = 0;
+        self.next_poll = (self.policy.poll_interval > Span::ZERO).then(|| *at + self.policy.poll_interval);
     }
 
-    fn at_most_until(self, limit: Time) -> Self {
-        match self {
-            Self::Answer { answer, until } => Self::Answer { answer, until: until.min(limit) },
-            step => step,
+    /// How long what is stored at that moment may be used, with the chance of that delivery.
+    fn lifetime(&self, at: Time, fresh: Span) -> Lifetime {
+        let fresh = if self.policy.on_expiry == OnExpiry::Never { Span::INFINITE } else { fresh };
+        let fresh = fresh.scale(1.0 + self.policy.ttl_jitter * fraction(self.jitter_seed, self.deliveries));
+        let fresh_until = at + fresh;
+        let ahead = self.policy.refresh_ahead.max(fresh.scale(self.policy.refresh_ahead_share));
+        Lifetime {
+            refresh_from: fresh_until - ahead,
+            fresh_until,
+            stale_until: fresh_until + self.policy.stale(),
         }
     }
 }

@@ -30,8 +30,8 @@ pub use json::JsonFault;
 pub use jwks::{Jwk, Jwks, JwksError, Material, Unusable};
 pub use key::{Algorithm, Class, KeyVersion, Kid};
 pub use policy::{
-    Coalescing, LimiterAnchor, LimiterKind, LimiterScope, OnEmptySet, OnFetchError, OnMiss, OnMissingKid,
-    Parse, Policy, PolicyError, Store, TtlSource,
+    Coalescing, Init, LimiterAnchor, LimiterKind, LimiterScope, NoCache, OnEmptySet, OnExpiry, OnFetchError,
+    OnLimited, OnMiss, OnMissingKid, OutOfRange, Parse, Policy, PolicyError, Readers, Store, TtlSource,
 };
 pub use rejection::{Malformed, Part, Rejection};
 pub use time::{Span, SpanError, Time, UnixTime};

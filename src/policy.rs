@@ -2,6 +2,15 @@
 //! in reports and compared.
 //!
 //! Field names and values are the vocabulary of scenario files. A default is the reference policy's value.
+//!
+//! What no field says, and why:
+//! - a limiter that counts lookups in the store rather than fetches, a fetch that waits until the limiter opens, and a
+//!   provider that is asked about the token instead (introspection): one library each, and the last is another authority;
+//! - a cache of verified tokens: it takes tokens, not keys, so no cache of keys can show it;
+//! - time-outs of a lock and of connecting, and the largest body: the faults here are delays, hangs and errors of a whole
+//!   fetch, which `fetch_timeout` ends;
+//! - conditional requests: they save bytes, and decide nothing;
+//! - caches that workers or a host share: those are the workers of a scenario's fleet.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +27,8 @@ pub struct Policy {
     pub store: Store,
     /// The most entries of a [`Store::PerKid`] store, 1 to 1,024; the least recently used goes first. Default: 16.
     pub max_entries: u32,
+    /// How long the set under the entries of a [`Store::PerKidOverSet`] stays fresh. Default: for ever.
+    pub inner_ttl: Span,
 
     /// How long a stored set or key stays fresh. Default: 10 minutes.
     pub ttl: Span,
@@ -27,10 +38,29 @@ pub struct Policy {
     pub http_min: Span,
     /// The longest lifetime that headers can give. Default: 1 day.
     pub http_max: Span,
+    /// What becomes of a lifetime outside of these. Default: it is clamped.
+    pub http_out_of_range: OutOfRange,
+    /// What `no-cache` and `no-store` mean. Default: `http_min`.
+    pub http_no_cache: NoCache,
     /// Lengthens each lifetime by a random share between 0 and this. Default: 0.
     pub ttl_jitter: f64,
+    /// What expiry does to keys that are at hand. Default: lookups wait for a fetch.
+    pub on_expiry: OnExpiry,
     /// How long before expiry a lookup starts a refresh that nobody waits for; zero for never. Default: 0 s.
     pub refresh_ahead: Span,
+    /// The same as a share of the lifetime, between 0 and 1; the earlier of both counts. Default: 0.
+    pub refresh_ahead_share: f64,
+
+    /// When the first fetch starts. Default: with the first lookup.
+    pub init: Init,
+    /// How long after the last fetch a timer starts the next, whoever asks; zero for no timer. Default: 0 s.
+    pub poll_interval: Span,
+    /// The same after a fetch that failed; zero for `poll_interval`. Default: 0 s.
+    pub poll_interval_on_failure: Span,
+    /// With each failure in a row that interval doubles up to this; zero for never. Default: 0 s.
+    pub poll_backoff_max: Span,
+    /// How often in a row a timer's fetch is tried until it succeeds, 1 to 16. Default: 1.
+    pub poll_attempts: u32,
 
     /// What a token with an unknown `kid` causes. Default: a refetch.
     pub on_unknown_kid: OnMiss,
@@ -38,24 +68,37 @@ pub struct Policy {
     pub on_bad_signature: OnMiss,
     /// Which keys a token without `kid` may be verified with. Default: the only one.
     pub on_missing_kid: OnMissingKid,
+    /// Whether a token without `kid` that none of them is for counts as one with an unknown `kid`. Default: no.
+    pub missing_kid_refetch: bool,
+    /// How long a `kid` that a fetch did not bring is refused without another; at most 1,024 are remembered.
+    /// Default: 0 s.
+    pub negative_ttl: Span,
+    /// How long the set before the last is used for tokens that the last has no key for. Default: 0 s.
+    pub last_known_good: Span,
 
     /// What holds back fetches. Default: a window of 5 fetches per minute.
     pub limiter: LimiterKind,
-    /// The length of the cooldown or of the window. Default: 1 minute.
+    /// The length of the cooldown or of the window, or how long a bucket takes to refill by one. Default: 1 minute.
     pub limiter_interval: Span,
-    /// The fetches that a window admits. Default: 5.
+    /// The fetches that a window admits, or a bucket holds. Default: 5.
     pub limiter_burst: u32,
     /// What starts a cooldown. Default: a successful fetch.
     pub limiter_anchor: LimiterAnchor,
     /// Which fetches are held back and counted. Default: those that tokens cause by a miss.
     pub limiter_scope: LimiterScope,
+    /// What a token gets whose fetch is held back. Default: `http_limited`.
+    pub on_limited: OnLimited,
     /// After a failed fetch, how long no other is started. Default: 1 s.
     pub failure_backoff: Span,
 
-    /// What becomes of stored keys that expire while the endpoint fails. Default: they serve on for `stale_for`.
+    /// What becomes of stored keys when a fetch fails. Default: they serve on for `stale_for`.
     pub on_fetch_error: OnFetchError,
     /// How long after expiry a key may serve when fetching fails. Default: 1 hour.
     pub stale_for: Span,
+    /// Whether a failed fetch makes what is stored as fresh as a successful one would. Default: no.
+    pub failure_rearms_ttl: bool,
+    /// How often a fetch is tried until it succeeds, 1 to 16: at once, and counted once by the limiter. Default: 1.
+    pub attempts: u32,
     /// Whether a status other than 200 makes a fetch fail, whatever its body. Default: yes.
     pub check_status: bool,
     /// Whether one unusable key spoils its set. Default: it is skipped (RFC 7517 section 5).
@@ -65,6 +108,10 @@ pub struct Policy {
 
     /// Which lookups share one fetch. Default: all.
     pub coalescing: Coalescing,
+    /// How long after its start a fetch is shared. Default: as long as it lasts.
+    pub coalescing_max_age: Span,
+    /// Whether lookups whose keys are at hand wait for a fetch under way all the same. Default: no.
+    pub readers_during_fetch: Readers,
     /// The most lookups that wait at a time, 1 to 1,000,000; further ones are shed. Default: 1,024.
     pub max_waiters: u32,
     /// The most fetches in flight at a time, 1 to 1,024; matters only without full coalescing. Default: 64.
@@ -87,27 +134,45 @@ impl Default for Policy {
         Self {
             store: Store::Set,
             max_entries: 16,
+            inner_ttl: Span::INFINITE,
             ttl: Span::from_secs(600),
             ttl_source: TtlSource::Fixed,
             http_min: Span::ZERO,
             http_max: Span::from_secs(86_400),
+            http_out_of_range: OutOfRange::Clamp,
+            http_no_cache: NoCache::ExpireNow,
             ttl_jitter: 0.0,
+            on_expiry: OnExpiry::Block,
             refresh_ahead: Span::ZERO,
+            refresh_ahead_share: 0.0,
+            init: Init::Lazy,
+            poll_interval: Span::ZERO,
+            poll_interval_on_failure: Span::ZERO,
+            poll_backoff_max: Span::ZERO,
+            poll_attempts: 1,
             on_unknown_kid: OnMiss::Refetch,
             on_bad_signature: OnMiss::Reject,
             on_missing_kid: OnMissingKid::OnlyKey,
+            missing_kid_refetch: false,
+            negative_ttl: Span::ZERO,
+            last_known_good: Span::ZERO,
             limiter: LimiterKind::Window,
             limiter_interval: Span::from_secs(60),
             limiter_burst: 5,
             limiter_anchor: LimiterAnchor::Success,
             limiter_scope: LimiterScope::Miss,
+            on_limited: OnLimited::Reject,
             failure_backoff: Span::from_secs(1),
             on_fetch_error: OnFetchError::Stale,
             stale_for: Span::from_secs(3_600),
+            failure_rearms_ttl: false,
+            attempts: 1,
             check_status: true,
             parse: Parse::Skip,
             on_empty_set: OnEmptySet::Fail,
             coalescing: Coalescing::Set,
+            coalescing_max_age: Span::INFINITE,
+            readers_during_fetch: Readers::Pass,
             max_waiters: 1_024,
             max_fetches: 64,
             fetch_timeout: Span::from_secs(5),
@@ -123,10 +188,14 @@ impl Default for Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Store {
+    /// Nothing: each lookup fetches.
+    None,
     /// The whole set, replaced at once: a key that is gone from it is gone from the cache.
     Set,
     /// Only keys that were asked for, each with a lifetime of its own: a removed key lives until its entry expires.
     PerKid,
+    /// Such keys, taken from a whole set under them that lives for `inner_ttl`: the lifetimes of both follow each other.
+    PerKidOverSet,
 }
 
 /// Where the lifetime of a stored unit comes from.
@@ -135,9 +204,60 @@ pub enum Store {
 pub enum TtlSource {
     /// From `ttl`.
     Fixed,
-    /// From `Cache-Control: max-age` less `Age` (RFC 9111 section 4.2), held between `http_min` and `http_max`;
-    /// `no-cache` and `no-store` count as zero. From `ttl` when the response says nothing.
+    /// From `Cache-Control: max-age` less `Age` (RFC 9111 section 4.2), held between `http_min` and `http_max`. From `ttl`
+    /// when the response says nothing.
     Http,
+}
+
+/// What becomes of a lifetime in headers that lies outside of `http_min` and `http_max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutOfRange {
+    /// The nearer of both counts.
+    Clamp,
+    /// `ttl` counts.
+    Ignore,
+}
+
+/// What `Cache-Control: no-cache` and `no-store` mean for a stored set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoCache {
+    /// Nothing: the other headers decide.
+    Ignore,
+    /// It is fresh for no longer than `http_min`.
+    ExpireNow,
+}
+
+/// What expiry does to keys that are at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExpiry {
+    /// Lookups wait for a fetch.
+    Block,
+    /// The first lookup waits for a fetch; others get the old keys meanwhile.
+    LeaderBlocks,
+    /// Lookups get the old keys, and the first starts a fetch that nobody waits for.
+    Background,
+    /// Nothing. Only a miss after expiry may fetch; before, it is refused.
+    GateOnly,
+    /// Nothing: what is stored never expires.
+    Never,
+}
+
+/// When the first fetch starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// With the first lookup.
+    Lazy,
+    /// With the service, which does not start without keys: until it has some, lookups are refused as when keys cannot be
+    /// had, and a second after each failure it starts again.
+    EagerFail,
+    /// With the service, and lookups wait for it. If it fails, what is asked for counts as missing from the set.
+    EagerTolerate,
+    /// The same, but lookups do not wait: until it has ended they are refused as when keys cannot be had.
+    Async,
 }
 
 /// What a token causes whose key is not at hand.
@@ -148,6 +268,8 @@ pub enum OnMiss {
     Reject,
     /// The set is fetched again, if the limiter allows, and the token waits for it.
     Refetch,
+    /// The same, but the token is refused at once.
+    RefetchBackground,
 }
 
 /// Which keys a token without `kid` may be verified with.
@@ -172,6 +294,8 @@ pub enum LimiterKind {
     Cooldown,
     /// At most `limiter_burst` fetches in a window of `limiter_interval`, which opens at the first counted fetch.
     Window,
+    /// A bucket of `limiter_burst` fetches, full at first, that gains one each `limiter_interval`.
+    Bucket,
 }
 
 /// What starts a cooldown.
@@ -196,14 +320,26 @@ pub enum LimiterScope {
     All,
 }
 
-/// What becomes of stored keys that expire while the endpoint fails.
+/// What a token gets whose fetch is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLimited {
+    /// The answer that it is limited.
+    Reject,
+    /// What a fetch without news would have brought: that its key is unknown.
+    UseCached,
+}
+
+/// What becomes of stored keys when a fetch fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFetchError {
-    /// They are not used.
+    /// Once expired, they are not used.
     Fail,
-    /// They serve on for `stale_for`.
+    /// Once expired, they serve on for `stale_for`.
     Stale,
+    /// They are gone, expired or not.
+    Clear,
 }
 
 /// Whether one unusable key spoils its set.
@@ -234,8 +370,26 @@ pub enum Coalescing {
     None,
     /// Those of one `kid` and algorithm.
     Kid,
-    /// All.
+    /// All, and its failure too.
     Set,
+    /// All wait for one, and then look again: what it brought serves them, and after a failure they try in turn.
+    LockRecheck,
+    /// All wait for one, and then fetch in turn whatever it brought.
+    Serial,
+    /// None: while one is under way, others are refused as if limited.
+    LosersFail,
+    /// None: while one is under way, others get what a fetch without news would have brought.
+    LosersCached,
+}
+
+/// Whether lookups whose keys are at hand wait for a fetch under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Readers {
+    /// They do not.
+    Pass,
+    /// They do: the fetch holds the lock that they need.
+    Block,
 }
 
 /// Why a policy cannot be followed.
@@ -255,9 +409,10 @@ impl Policy {
     ///
     /// The first field found at fault.
     pub fn check(&self) -> Result<(), PolicyError> {
-        let per_kid = self.store == Store::PerKid;
+        let per_kid = matches!(self.store, Store::PerKid | Store::PerKidOverSet);
         let limited = self.limiter != LimiterKind::None;
         let status = |code: u16| (400..=599).contains(&code);
+        let times = |number: u32| (1..=16).contains(&number);
         let rules = [
             ("max_entries", (1..=1_024).contains(&self.max_entries), "must lie between 1 and 1,024"),
             ("ttl", self.ttl > Span::ZERO, "must be longer than zero"),
@@ -265,9 +420,27 @@ impl Policy {
             ("ttl_jitter", (0.0..=1.0).contains(&self.ttl_jitter), "must lie between 0 and 1"),
             ("refresh_ahead", self.refresh_ahead < self.ttl, "must be shorter than `ttl`"),
             (
+                "refresh_ahead_share",
+                (0.0..1.0).contains(&self.refresh_ahead_share),
+                "must lie between 0 and 1, and below 1",
+            ),
+            ("inner_ttl", self.inner_ttl > Span::ZERO, "must be longer than zero"),
+            (
+                "init",
+                self.init == Init::Lazy || self.store == Store::Set,
+                "must be `lazy` unless `store = \"set\"`",
+            ),
+            (
+                "poll_interval",
+                self.poll_interval == Span::ZERO || self.store == Store::Set,
+                "needs `store = \"set\"`: other stores keep only what was asked for",
+            ),
+            ("poll_attempts", times(self.poll_attempts), "must lie between 1 and 16"),
+            ("attempts", times(self.attempts), "must lie between 1 and 16"),
+            (
                 "on_unknown_kid",
-                !per_kid || self.on_unknown_kid == OnMiss::Refetch,
-                "must be `refetch`: with `store = \"per_kid\"` nothing else ever loads a key",
+                !per_kid || self.on_unknown_kid != OnMiss::Reject,
+                "must be `refetch`: with entries for each kid nothing else ever loads a key",
             ),
             (
                 "limiter_interval",
@@ -295,23 +468,40 @@ impl Policy {
 
     /// The longest time after its last delivery that a key can still be served.
     pub fn max_service_age(&self) -> Span {
-        let fresh = match self.ttl_source {
+        let lasts = !matches!(self.on_expiry, OnExpiry::Block)
+            || self.coalescing == Coalescing::LosersCached
+            || self.failure_rearms_ttl
+            || self.last_known_good > Span::ZERO;
+        let ttl = match self.ttl_source {
             TtlSource::Fixed => self.ttl,
             TtlSource::Http => self.ttl.max(self.http_max),
         };
-        let stale = match self.on_fetch_error {
-            OnFetchError::Fail => Span::ZERO,
-            OnFetchError::Stale => self.stale_for,
+        let fresh = match self.store {
+            Store::None => return Span::ZERO,
+            Store::PerKidOverSet => ttl.saturating_add(self.inner_ttl),
+            Store::Set | Store::PerKid => ttl,
         };
-        fresh.scale(1.0 + self.ttl_jitter).saturating_add(stale)
+        if lasts { Span::INFINITE } else { fresh.scale(1.0 + self.ttl_jitter).saturating_add(self.stale()) }
+    }
+
+    /// How long after expiry a key may serve when fetching fails.
+    pub(crate) fn stale(&self) -> Span {
+        match self.on_fetch_error {
+            OnFetchError::Fail | OnFetchError::Clear => Span::ZERO,
+            OnFetchError::Stale => self.stale_for,
+        }
     }
 
     /// The most fetches that can be in flight at a time.
     pub fn max_concurrent_fetches(&self) -> usize {
-        match self.coalescing {
-            Coalescing::Set => 1,
-            Coalescing::Kid | Coalescing::None => self.max_fetches as usize,
-        }
+        let is_shared = !matches!(self.coalescing, Coalescing::Kid | Coalescing::None);
+        if is_shared && self.coalescing_max_age.is_infinite() { 1 } else { self.max_fetches as usize }
+    }
+
+    /// How long a cache goes without fetching while nothing but known keys is asked for: from timer to timer, or from
+    /// fetch to expiry.
+    pub fn period(&self) -> Span {
+        if self.poll_interval > Span::ZERO { self.poll_interval } else { self.ttl }
     }
 }
 

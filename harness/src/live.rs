@@ -244,6 +244,7 @@ impl Site<'_> {
         if let Some(at) = plan.caches[instance as usize] {
             worker.preload(&published_then(plan, keys, at), at)?;
         }
+        worker.start();
         Ok(worker)
     }
 }

@@ -138,7 +138,7 @@ impl Plan {
     /// Draws anew from this seed, at the cost of the draws alone.
     pub(crate) fn reseed(&mut self, seed: u64) {
         let instances = self.caches.len();
-        self.caches = caches::filled(self.cache, self.policy.ttl, self.warmup, instances, seed);
+        self.caches = caches::filled(self.cache, self.policy.period(), self.warmup, instances, seed);
         self.seed = seed;
     }
 

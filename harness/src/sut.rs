@@ -130,7 +130,7 @@ impl Replica {
             name: settings.replica.into(),
             api: expect(TokenKind::AccessToken),
             session: expect(TokenKind::IdToken),
-            keys: Keys::start(policy.clone(), jitter_seed, clock, Arc::clone(&fetch))?.into(),
+            keys: Keys::new(policy.clone(), jitter_seed, clock, Arc::clone(&fetch))?.into(),
             policy,
             jitter_seed,
             clock,
@@ -155,8 +155,15 @@ impl Replica {
     /// As [`Replica::new`]: never, since the policy was followed before.
     pub(crate) fn restart(&self) -> Result<(), PolicyError> {
         let fetch = Arc::clone(&self.fetch);
-        self.keys.store(Keys::start(self.policy.clone(), self.jitter_seed, self.clock, fetch)?);
+        let keys = Keys::new(self.policy.clone(), self.jitter_seed, self.clock, fetch)?;
+        keys.start();
+        self.keys.store(keys);
         Ok(())
+    }
+
+    /// Does what its policy does when a service starts. Comes after what is preloaded.
+    pub(crate) fn start(&self) {
+        self.keys.load().start();
     }
 
     /// Whether a token is accepted: at once if the published keys decide it, else when the cache has answered.

@@ -3,9 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Cause, FetchId};
+use super::FetchId;
 use crate::key::{Class, KeyVersion};
-use crate::policy::{Coalescing, Policy};
+use crate::policy::{Coalescing, Policy, Readers};
 use crate::time::Time;
 
 #[derive(Clone, Debug)]
@@ -13,20 +13,25 @@ pub(super) struct Waiter<T> {
     pub(super) class: Class,
     /// The keys that it was tried with in vain, if that is why it waits.
     pub(super) tried: Option<KeyVersion>,
+    /// Whether it looks again when the fetch has ended, rather than to share what it brings.
+    pub(super) looks_again: bool,
     pub(super) ticket: T,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Flight<T> {
-    pub(super) class: Class,
-    pub(super) cause: Cause,
-    pub(super) deadline: Time,
+    /// For whom it was started; nobody, if by a timer.
+    pub(super) class: Option<Class>,
+    pub(super) started: Time,
+    /// How often it may still be tried, this time included.
+    pub(super) attempts: u32,
     pub(super) waiters: Vec<Waiter<T>>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Flights<T> {
-    flights: BTreeMap<FetchId, Flight<T>>,
+    /// Each with when it is given up.
+    flights: BTreeMap<FetchId, (Time, Flight<T>)>,
     started: u64,
     waiting: usize,
 }
@@ -38,25 +43,48 @@ impl<T> Default for Flights<T> {
 }
 
 impl<T> Flights<T> {
-    /// The flight that a lookup of this class waits for instead of starting its own.
-    pub(super) fn joinable(&self, policy: &Policy, class: &Class) -> Option<FetchId> {
-        self.flights
-            .iter()
-            .find(|(_, flight)| match policy.coalescing {
-                Coalescing::None => false,
-                Coalescing::Kid => flight.class == *class,
-                Coalescing::Set => true,
-            })
-            .map(|(id, _)| *id)
+    pub(super) fn is_empty(&self) -> bool {
+        self.flights.is_empty()
     }
 
-    /// Whether one is under way that refreshes this class ahead of its expiry.
-    pub(super) fn refreshes(&self, policy: &Policy, class: &Class) -> bool {
-        self.joinable(policy, class).is_some()
-            || self
-                .flights
-                .values()
-                .any(|flight| flight.cause == Cause::RefreshAhead && flight.class == *class)
+    pub(super) fn first(&self) -> Option<FetchId> {
+        self.flights.keys().next().copied()
+    }
+
+    /// The flight that every lookup waits for, whatever is at hand.
+    pub(super) fn blocking(&self, policy: &Policy) -> Option<FetchId> {
+        self.first().filter(|_| policy.readers_during_fetch == Readers::Block)
+    }
+
+    /// The flight that a lookup of this class waits for instead of starting its own.
+    pub(super) fn joinable(&self, policy: &Policy, class: &Class, now: Time) -> Option<FetchId> {
+        let suits = |(_, flight): &(Time, Flight<T>)| match policy.coalescing {
+            Coalescing::None => false,
+            Coalescing::Kid => flight.class.as_ref() == Some(class),
+            _ => true,
+        };
+        let is_young = |(_, flight): &(Time, Flight<T>)| now < flight.started + policy.coalescing_max_age;
+        self.flights.iter().find(|(_, it)| suits(it) && is_young(it)).map(|(id, _)| *id)
+    }
+
+    /// Until when it is young enough for that.
+    pub(super) fn young_until(&self, policy: &Policy, id: FetchId) -> Time {
+        self.flights.get(&id).map_or(Time::NEVER, |(_, flight)| flight.started + policy.coalescing_max_age)
+    }
+
+    /// Until when a lookup that joins it waits at the latest, or until it is too old for the next.
+    pub(super) fn joinable_until(&self, policy: &Policy, id: FetchId, now: Time) -> Time {
+        let deadline = self.flights.get(&id).map_or(Time::NEVER, |(deadline, _)| *deadline);
+        let young = Some(self.young_until(policy, id)).filter(|until| now < *until);
+        deadline.min(young.unwrap_or(Time::NEVER))
+    }
+
+    /// Whether one is under way that brings this class what a fetch in the background would.
+    pub(super) fn refreshes(&self, policy: &Policy, class: &Class, now: Time) -> bool {
+        let unattended = |(_, flight): &(Time, Flight<T>)| {
+            flight.waiters.is_empty() && flight.class.as_ref().is_none_or(|other| other == class)
+        };
+        self.joinable(policy, class, now).is_some() || self.flights.values().any(unattended)
     }
 
     pub(super) fn has_room(&self, policy: &Policy) -> bool {
@@ -68,35 +96,32 @@ impl<T> Flights<T> {
         (policy.max_waiters as usize).saturating_sub(self.waiting)
     }
 
-    pub(super) fn start(&mut self, class: Class, cause: Cause, deadline: Time) -> FetchId {
+    pub(super) fn start(&mut self, flight: Flight<T>, deadline: Time) -> FetchId {
         let id = FetchId(self.started);
         self.started += 1;
-        self.flights.insert(id, Flight { class, cause, deadline, waiters: Vec::new() });
+        self.waiting += flight.waiters.len();
+        self.flights.insert(id, (deadline, flight));
         id
     }
 
     pub(super) fn join(&mut self, id: FetchId, waiter: Waiter<T>) {
-        if let Some(flight) = self.flights.get_mut(&id) {
+        if let Some((_, flight)) = self.flights.get_mut(&id) {
             self.waiting += 1;
             flight.waiters.push(waiter);
         }
     }
 
     pub(super) fn end(&mut self, id: FetchId) -> Option<Flight<T>> {
-        let flight = self.flights.remove(&id)?;
+        let (_, flight) = self.flights.remove(&id)?;
         self.waiting -= flight.waiters.len();
         Some(flight)
     }
 
     pub(super) fn overdue(&self, now: Time) -> Vec<FetchId> {
-        self.flights.iter().filter(|(_, flight)| flight.deadline <= now).map(|(id, _)| *id).collect()
-    }
-
-    pub(super) fn deadline(&self, id: FetchId) -> Time {
-        self.flights.get(&id).map_or(Time::NEVER, |flight| flight.deadline)
+        self.flights.iter().filter(|(_, (deadline, _))| *deadline <= now).map(|(id, _)| *id).collect()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.flights.values().map(|flight| flight.deadline).min()
+        self.flights.values().map(|(deadline, _)| *deadline).min()
     }
 }

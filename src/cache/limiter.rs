@@ -1,8 +1,8 @@
-//! What holds back fetches: a cooldown, or a fixed window.
+//! What holds back fetches: a cooldown, a fixed window, or a bucket.
 
 use super::Cause;
 use crate::policy::{LimiterAnchor, LimiterKind, LimiterScope, Policy};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limiter {
@@ -10,6 +10,8 @@ pub(super) struct Limiter {
     anchored: Option<Time>,
     /// When the current window opened and how many fetches it has admitted.
     window: Option<(Time, u32)>,
+    /// When the bucket will be full again.
+    full: Option<Time>,
 }
 
 impl Limiter {
@@ -25,6 +27,7 @@ impl Limiter {
                 .window
                 .filter(|(_, admitted)| *admitted >= policy.limiter_burst)
                 .map(|(opened, _)| opened + policy.limiter_interval),
+            LimiterKind::Bucket => self.full.map(|full| full - bucket(policy, policy.limiter_burst - 1)),
         };
         until.filter(|until| now < *until)
     }
@@ -35,6 +38,9 @@ impl Limiter {
         }
         if policy.limiter_anchor == LimiterAnchor::Attempt {
             self.anchored = Some(now);
+        }
+        if policy.limiter == LimiterKind::Bucket {
+            self.full = Some(self.full.map_or(now, |full| full.max(now)) + policy.limiter_interval);
         }
         self.window = match self.window {
             Some((opened, admitted)) if now < opened + policy.limiter_interval => {
@@ -55,6 +61,11 @@ impl Limiter {
             self.anchored = Some(at);
         }
     }
+}
+
+/// How long so many take to refill.
+fn bucket(policy: &Policy, count: u32) -> Span {
+    Span::from_nanos(policy.limiter_interval.as_nanos().saturating_mul(u64::from(count)))
 }
 
 fn in_scope(policy: &Policy, cause: Cause) -> bool {

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use super::keys::KeySet;
-use crate::policy::{OnEmptySet, Parse, Policy, TtlSource};
+use crate::policy::{NoCache, OnEmptySet, OutOfRange, Parse, Policy, TtlSource};
 use crate::time::Span;
 
 /// What a driver says about a fetch that ended.
@@ -78,13 +78,18 @@ impl Policy {
 
     /// How long what such a response delivers stays fresh, jitter aside.
     pub(super) fn lifetime(&self, freshness: Freshness) -> Span {
-        match (self.ttl_source, freshness.max_age) {
+        let said = freshness.max_age.map(|max_age| max_age.saturating_sub(freshness.age));
+        let in_range = |said: &Span| (self.http_min..=self.http_max).contains(said);
+        match (self.ttl_source, said) {
             (TtlSource::Fixed, _) => self.ttl,
-            (TtlSource::Http, _) if freshness.no_cache => self.http_min,
-            (TtlSource::Http, Some(max_age)) => {
-                max_age.saturating_sub(freshness.age).clamp(self.http_min, self.http_max)
+            (TtlSource::Http, _) if freshness.no_cache && self.http_no_cache == NoCache::ExpireNow => {
+                self.http_min
             }
-            (TtlSource::Http, None) => self.ttl,
+            (TtlSource::Http, Some(said)) if in_range(&said) => said,
+            (TtlSource::Http, Some(said)) if self.http_out_of_range == OutOfRange::Clamp => {
+                said.clamp(self.http_min, self.http_max)
+            }
+            (TtlSource::Http, _) => self.ttl,
         }
     }
 }

@@ -5,13 +5,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::keys::{Index, Keys, Selection};
-use crate::key::Class;
+use crate::key::{Class, KeyVersion};
 use crate::policy::{OnMissingKid, Policy, Store};
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// How long something that was loaded may be used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lifetime {
+    /// From then on a lookup refreshes it.
+    pub(super) refresh_from: Time,
     /// Until then without asking.
     pub(super) fresh_until: Time,
     /// Until then if fetching fails.
@@ -22,18 +24,31 @@ pub(super) struct Lifetime {
 pub(super) struct Held<K> {
     pub(super) selection: Selection<K>,
     pub(super) lifetime: Lifetime,
+    /// Whether it lies in the set under the entries, and becomes one of them.
+    pub(super) promotes: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Shelf<K> {
     on_missing_kid: OnMissingKid,
     content: Content<K>,
+    /// The set before the one that is stored, and until when it may be used.
+    previous: Option<(Arc<Index<K>>, Time)>,
+    last_known_good: Span,
+    inner_ttl: Span,
 }
 
 #[derive(Clone, Debug)]
 enum Content<K> {
+    None,
     Set(Option<(Arc<Index<K>>, Lifetime)>),
-    PerKid { entries: BTreeMap<Class, Entry<K>>, max: usize, uses: u64 },
+    PerKid {
+        entries: BTreeMap<Class, Entry<K>>,
+        max: usize,
+        uses: u64,
+        /// The set under them, if there is one, and until when it is fresh.
+        under: Option<Option<(Arc<Index<K>>, Time)>>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -46,33 +61,109 @@ struct Entry<K> {
 impl<K> Shelf<K> {
     pub(super) fn new(policy: &Policy) -> Self {
         let content = match policy.store {
+            Store::None => Content::None,
             Store::Set => Content::Set(None),
-            Store::PerKid => {
-                Content::PerKid { entries: BTreeMap::new(), max: policy.max_entries as usize, uses: 0 }
-            }
+            Store::PerKid | Store::PerKidOverSet => Content::PerKid {
+                entries: BTreeMap::new(),
+                max: policy.max_entries as usize,
+                uses: 0,
+                under: (policy.store == Store::PerKidOverSet).then_some(None),
+            },
         };
-        Self { on_missing_kid: policy.on_missing_kid, content }
-    }
-
-    /// What is kept for this class, fresh or not; `None` when nothing that could answer was ever loaded.
-    pub(super) fn held(&self, class: &Class) -> Option<Held<K>> {
-        match &self.content {
-            Content::Set(loaded) => loaded.as_ref().map(|(set, lifetime)| Held {
-                selection: set.select(class, self.on_missing_kid),
-                lifetime: *lifetime,
-            }),
-            Content::PerKid { entries, .. } => entries.get(class).map(|entry| Held {
-                selection: Selection::Found(entry.keys.clone()),
-                lifetime: entry.lifetime,
-            }),
+        Self {
+            on_missing_kid: policy.on_missing_kid,
+            content,
+            previous: None,
+            last_known_good: policy.last_known_good,
+            inner_ttl: policy.inner_ttl,
         }
     }
 
-    /// Keeps what a fetch delivered: the set, or the keys of the classes that it was made for.
-    pub(super) fn load(&mut self, set: &Arc<Index<K>>, wanted: &BTreeSet<Class>, lifetime: Lifetime) {
+    /// Whether anything was ever stored, and is not gone.
+    pub(super) fn is_loaded(&self) -> bool {
+        match &self.content {
+            Content::None => false,
+            Content::Set(loaded) => loaded.is_some(),
+            Content::PerKid { entries, .. } => !entries.is_empty(),
+        }
+    }
+
+    /// What is kept for this class, fresh or not; `None` when nothing that could answer was ever loaded.
+    pub(super) fn held(&self, class: &Class, now: Time) -> Option<Held<K>> {
+        match &self.content {
+            Content::None => None,
+            Content::Set(loaded) => loaded.as_ref().map(|(set, lifetime)| Held {
+                selection: set.select(class, self.on_missing_kid),
+                lifetime: *lifetime,
+                promotes: false,
+            }),
+            Content::PerKid { entries, under, .. } => {
+                let entry = entries.get(class);
+                let is_fresh = entry.is_some_and(|entry| now < entry.lifetime.fresh_until);
+                let under = under.iter().flatten().find(|(_, until)| !is_fresh && now < *until);
+                under.map(|(set, until)| self.held_under(set, *until, class)).or_else(|| {
+                    entry.map(|entry| Held {
+                        selection: Selection::Found(entry.keys.clone()),
+                        lifetime: entry.lifetime,
+                        promotes: false,
+                    })
+                })
+            }
+        }
+    }
+
+    fn held_under(&self, set: &Index<K>, until: Time, class: &Class) -> Held<K> {
+        Held {
+            selection: set.select(class, self.on_missing_kid),
+            lifetime: Lifetime { refresh_from: until, fresh_until: until, stale_until: until },
+            promotes: true,
+        }
+    }
+
+    /// Fresh keys for this class that are not of that version, and until when they are fresh.
+    pub(super) fn other(&self, class: &Class, tried: KeyVersion, now: Time) -> Option<(Keys<K>, Time)> {
+        let under = match &self.content {
+            Content::PerKid { under, .. } => under.iter().flatten().find(|(_, until)| now < *until),
+            Content::None | Content::Set(_) => None,
+        };
+        let under = under.map(|(set, until)| self.held_under(set, *until, class));
+        self.held(class, now).into_iter().chain(under).find_map(|held| match held.selection {
+            Selection::Found(keys) if now < held.lifetime.fresh_until && keys.version() != tried => {
+                Some((keys, held.lifetime.fresh_until))
+            }
+            _ => None,
+        })
+    }
+
+    /// The keys for this class in the set before the last, and until when they may be used.
+    pub(super) fn last_known_good(&self, class: &Class, now: Time) -> Option<(Keys<K>, Time)> {
+        let (set, until) = self.previous.as_ref().filter(|(_, until)| now < *until)?;
+        match set.select(class, self.on_missing_kid) {
+            Selection::Found(keys) => Some((keys, *until)),
+            Selection::NotFound | Selection::KidMissing => None,
+        }
+    }
+
+    /// Keeps what a fetch delivered at that moment: the set, or the keys of the classes that it was made for.
+    pub(super) fn load(
+        &mut self,
+        set: &Arc<Index<K>>,
+        wanted: &BTreeSet<Class>,
+        at: Time,
+        lifetime: Lifetime,
+    ) {
         match &mut self.content {
-            Content::Set(loaded) => *loaded = Some((Arc::clone(set), lifetime)),
-            Content::PerKid { .. } => {
+            Content::None => {}
+            Content::Set(loaded) => {
+                let before = loaded.replace((Arc::clone(set), lifetime));
+                self.previous = before
+                    .filter(|_| self.last_known_good > Span::ZERO)
+                    .map(|(set, _)| (set, at + self.last_known_good));
+            }
+            Content::PerKid { under, .. } => {
+                if let Some(under) = under {
+                    *under = Some((Arc::clone(set), at + self.inner_ttl));
+                }
                 for class in wanted {
                     self.load_class(set, class, lifetime);
                 }
@@ -80,12 +171,9 @@ impl<K> Shelf<K> {
         }
     }
 
-    fn load_class(&mut self, set: &Index<K>, class: &Class, lifetime: Lifetime) {
-        let Content::PerKid { entries, max, uses } = &mut self.content else { return };
-        let Selection::Found(keys) = set.select(class, self.on_missing_kid) else {
-            entries.remove(class);
-            return;
-        };
+    /// Keeps keys of the set under the entries as one of them.
+    pub(super) fn promote(&mut self, class: &Class, keys: Keys<K>, lifetime: Lifetime) {
+        let Content::PerKid { entries, max, uses, .. } = &mut self.content else { return };
         if entries.len() >= *max && !entries.contains_key(class) {
             let oldest = entries.iter().min_by_key(|(_, entry)| entry.used).map(|(class, _)| class.clone());
             oldest.and_then(|class| entries.remove(&class));
@@ -94,10 +182,34 @@ impl<K> Shelf<K> {
         entries.insert(class.clone(), Entry { keys, lifetime, used: *uses });
     }
 
-    pub(super) fn clear(&mut self) {
+    /// What is stored is as good as new.
+    pub(super) fn rearm(&mut self, lifetime: Lifetime) {
         match &mut self.content {
+            Content::None => {}
+            Content::Set(loaded) => loaded.iter_mut().for_each(|(_, old)| *old = lifetime),
+            Content::PerKid { entries, .. } => {
+                entries.values_mut().for_each(|entry| entry.lifetime = lifetime)
+            }
+        }
+    }
+
+    fn load_class(&mut self, set: &Index<K>, class: &Class, lifetime: Lifetime) {
+        match (set.select(class, self.on_missing_kid), &mut self.content) {
+            (Selection::Found(keys), _) => self.promote(class, keys, lifetime),
+            (_, Content::PerKid { entries, .. }) => drop(entries.remove(class)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.previous = None;
+        match &mut self.content {
+            Content::None => {}
             Content::Set(loaded) => *loaded = None,
-            Content::PerKid { entries, .. } => entries.clear(),
+            Content::PerKid { entries, under, .. } => {
+                entries.clear();
+                under.iter_mut().for_each(|under| *under = None);
+            }
         }
     }
 
@@ -107,8 +219,8 @@ impl<K> Shelf<K> {
     /// nothing may go uncounted.
     pub(super) fn moves_on_hit(&self, class: &Class) -> bool {
         match &self.content {
-            Content::Set(_) => false,
-            Content::PerKid { entries, max, uses } => {
+            Content::None | Content::Set(_) => false,
+            Content::PerKid { entries, max, uses, .. } => {
                 entries.len() >= *max && entries.get(class).is_some_and(|entry| entry.used != *uses)
             }
         }
@@ -126,8 +238,10 @@ impl<K> Shelf<K> {
     /// Every class that could be answered with a key, each once.
     pub(super) fn classes(&self) -> Vec<Class> {
         match &self.content {
+            Content::None => Vec::new(),
             Content::Set(loaded) => {
-                let named: BTreeSet<Class> = loaded.iter().flat_map(|(set, _)| set.classes()).collect();
+                let sets = loaded.iter().map(|(set, _)| set).chain(self.previous.iter().map(|(set, _)| set));
+                let named: BTreeSet<Class> = sets.flat_map(|set| set.classes()).collect();
                 let nameless = named.iter().map(|class| Class { kid: None, ..class.clone() });
                 nameless.chain(named.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
             }

@@ -1,5 +1,7 @@
 //! The cache by example: one behaviour a test.
 
+mod libraries;
+
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;

@@ -11,14 +11,14 @@ use crate::seed;
 const STAGGER_FOREVER: Span = Span::from_secs(3_600);
 
 /// The ages that caches can have.
-pub(super) fn oldest(ttl: Span) -> Span {
-    ttl.min(STAGGER_FOREVER)
+pub(super) fn oldest(period: Span) -> Span {
+    period.min(STAGGER_FOREVER)
 }
 
 /// When the cache of each instance was filled; `None` for a cold one.
 pub(super) fn filled(
     cache: Cache,
-    ttl: Span,
+    period: Span,
     warmup: Span,
     instances: usize,
     seed: u64,
@@ -27,7 +27,7 @@ pub(super) fn filled(
         Cache::Cold => vec![None; instances],
         Cache::Age(age) => vec![Some(Time::ZERO - age); instances],
         Cache::Staggered => {
-            let period = oldest(ttl);
+            let period = oldest(period);
             let mut draw = seed::generator(seed, "cache ages", 0);
             let mut ages: Vec<Span> = (0..instances)
                 .map(|i| period.scale((i as f64 + draw.random::<f64>()) / instances as f64))

@@ -67,7 +67,7 @@ impl Plan {
         let warnings = check.warnings();
         let Scenario { fleet, warmup, seed, .. } = &scenario;
         let instances = fleet.replicas as usize * fleet.workers as usize;
-        let caches = caches::filled(fleet.cache, fleet.policy.ttl, *warmup, instances, *seed);
+        let caches = caches::filled(fleet.cache, fleet.policy.period(), *warmup, instances, *seed);
         let start = Time::ZERO - scenario.warmup;
         let floods = streams.iter().flat_map(|stream| streams::floods(stream, start));
         let mut plan = Self {
@@ -240,7 +240,9 @@ impl Check<'_> {
             self.require(times == 1 || written.every > Some(Span::ZERO), &path("times"), message)?;
             let shift = match written.phase {
                 Phase::Fixed => Span::ZERO,
-                Phase::Spread => caches::oldest(self.scenario.fleet.policy.ttl).scale(1.0 / f64::from(times)),
+                Phase::Spread => {
+                    caches::oldest(self.scenario.fleet.policy.period()).scale(1.0 / f64::from(times))
+                }
             };
             let step = written.every.unwrap_or_default().saturating_add(shift);
             let last = written.at.saturating_add(step.scale(f64::from(times - 1)));

@@ -1,6 +1,6 @@
 //! Plans whose requests depend on each other in ways that only playing each of them tells.
 
-use keyquake_core::Time;
+use keyquake_core::{Coalescing, Readers, Time};
 use keyquake_idp::Endpoint;
 
 use super::Plan;
@@ -24,6 +24,10 @@ pub(super) fn reason(plan: &Plan) -> Option<&'static str> {
         Some("sessions keep to their replicas")
     } else if hit_tokens() {
         Some("the token endpoint has faults")
+    } else if matches!(plan.policy.coalescing, Coalescing::LockRecheck | Coalescing::Serial)
+        || plan.policy.readers_during_fetch == Readers::Block
+    {
+        Some("requests queue for the lock of a cache")
     } else if moments().any(|at| plan.timeline.active_key(at).is_none()) {
         Some("for a while no key signs")
     } else if renewed_after.saturating_add(plan.fetch_time) >= plan.token_lifetime {
@@ -48,6 +52,8 @@ mod tests {
                 "[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\ntoken = { delay = \"1s\" }",
                 "the token endpoint has faults",
             ),
+            ("[fleet.policy]\ncoalescing = \"lock_recheck\"", "requests queue for the lock of a cache"),
+            ("[fleet.policy]\nreaders_during_fetch = \"block\"", "requests queue for the lock of a cache"),
             ("[[rotation]]\nat = \"10s\"\nstyle = \"revoke\"\nreplace = false", "for a while no key signs"),
             ("[traffic]\nrate = \"10/s\"\nrenew_at = \"100%\"", "tokens can expire before they are renewed"),
         ];

@@ -13,6 +13,9 @@ use super::Scenario;
 use super::range;
 use super::value::Value;
 
+/// How many names are listed beside a hint at one of them.
+const LISTED: usize = 12;
+
 /// A file and the flags over it.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -87,7 +90,8 @@ impl From<toml::de::Error> for Complaint {
 impl serde::de::Error for Complaint {
     fn custom<M: fmt::Display>(message: M) -> Self {
         let message = message.to_string();
-        Self { hint: did_you_mean(&message), message, span: None }
+        let hint = did_you_mean(&message);
+        Self { message: without_long_list(message, hint.is_some()), hint, span: None }
     }
 }
 
@@ -341,6 +345,14 @@ pub(crate) fn did_you_mean(message: &str) -> Option<String> {
     let mut names = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown").then(|| names.next()).flatten()?;
     nearest(unknown, names).map(|known| format!("did you mean `{known}`?"))
+}
+
+/// A message like "unknown field `x`, expected one of `y`" without the names if they are many and one is hinted at.
+fn without_long_list(message: String, has_hint: bool) -> String {
+    match message.split_once(", expected one of ") {
+        Some((short, names)) if has_hint && names.split(", ").count() > LISTED => short.to_owned(),
+        _ => message,
+    }
 }
 
 /// The name most like `unknown`, if one is alike enough.

@@ -73,7 +73,7 @@ pub(super) struct Reaction {
 }
 
 impl Fleet {
-    /// The fleet of a plan, with its caches as old as planned.
+    /// The fleet of a plan, with its caches as old as planned, and each ready for [`Event::Start`].
     pub(super) fn new(plan: &Plan, world: &World) -> anyhow::Result<Self> {
         let mut fleet = Self {
             caches: Vec::new(),
@@ -145,10 +145,10 @@ impl Fleet {
         }
     }
 
-    /// Puts a cold cache in the place of an instance's. Who waits for the old one is still answered by it.
-    pub(super) fn restart(&mut self, plan: &Plan, instance: u32, now: Time) -> anyhow::Result<()> {
+    /// Puts a cold cache in the place of an instance's, for [`Event::Start`]. Who waits for the old one is still answered
+    /// by it.
+    pub(super) fn replace(&mut self, plan: &Plan, instance: u32, now: Time) -> anyhow::Result<()> {
         self.note_change(instance, now);
-        self.touched.push(instance);
         self.current[instance as usize] = self.caches.len();
         self.caches.push(cold(plan, instance)?);
         Ok(())

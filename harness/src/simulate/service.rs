@@ -41,8 +41,8 @@ struct Request {
 pub(super) enum Verdict {
     /// All end like this, at once, until that moment, unless something happens before.
     Ends(Outcome, Time),
-    /// They wait for a fetch that is under way; so many more may.
-    Waits(usize),
+    /// They wait for a fetch that is under way, as long as nothing happens and it is not too old; so many more may.
+    Waits { room: usize, until: Time },
     /// The next one changes the cache, unless that moment comes before.
     Acts(Time),
 }
@@ -62,7 +62,20 @@ impl<'p> Service<'p> {
         for (at, replica) in restarts {
             agenda.add(*at, Due::Restart(*replica));
         }
-        Ok(Self { plan, world, fleet, agenda, under_way: BTreeMap::new(), awaited: 0, ended: Vec::new() })
+        let mut service =
+            Self { plan, world, fleet, agenda, under_way: BTreeMap::new(), awaited: 0, ended: Vec::new() };
+        for instance in 0..plan.instances() {
+            service.start(instance, Time::ZERO - plan.warmup);
+        }
+        // At first everybody looks at all of them.
+        service.touched();
+        Ok(service)
+    }
+
+    fn start(&mut self, instance: u32, now: Time) {
+        let cache = self.fleet.cache_of(instance);
+        let reaction = self.fleet.handle(cache, Event::Start, now, &mut self.world);
+        self.carry_out(reaction, now);
     }
 
     /// When something happens next without another request.
@@ -84,6 +97,11 @@ impl<'p> Service<'p> {
     /// The last fetch of an instance, if it has ended.
     pub(super) fn last_fetch(&self, instance: u32) -> Option<LastFetch> {
         self.fleet.last_fetch(instance)
+    }
+
+    /// When an instance's cache acts by itself.
+    pub(super) fn deadline(&self, instance: u32) -> Option<Time> {
+        self.fleet.cache(instance).deadline().map(|deadline| deadline.at)
     }
 
     /// A copy of an instance's cache, to try things on.
@@ -125,7 +143,7 @@ impl<'p> Service<'p> {
         let cache = self.fleet.cache(instance);
         let (tried, until) = match cache.standing(class, now) {
             Standing::Acts => return Verdict::Acts(Time::NEVER),
-            Standing::Joins { room, .. } => return Verdict::Waits(room),
+            Standing::Joins { room, until, .. } => return self.waits(room, until),
             Standing::Fixed { answer, until } => match candidates(answer) {
                 Ok(keys) if !token.is_signed_by(&keys) => (keys.version(), until),
                 Ok(_) => return Verdict::Ends(end(claims), until),
@@ -134,7 +152,7 @@ impl<'p> Service<'p> {
         };
         match cache.standing_after(class, tried, now) {
             Standing::Acts => Verdict::Acts(until),
-            Standing::Joins { room, .. } => Verdict::Waits(room),
+            Standing::Joins { room, until, .. } => self.waits(room, until),
             Standing::Fixed { answer, until: sooner } => {
                 let checked = match candidates(answer) {
                     Ok(keys) if token.is_signed_by(&keys) => claims,
@@ -144,6 +162,12 @@ impl<'p> Service<'p> {
                 Verdict::Ends(end(checked), until.min(sooner))
             }
         }
+    }
+
+    fn waits(&self, room: usize, until: Time) -> Verdict {
+        // That a fetch is given up happens, and need not be awaited.
+        let grows_old = !self.plan.policy.coalescing_max_age.is_infinite();
+        Verdict::Waits { room, until: if grows_old { until } else { Time::NEVER } }
     }
 
     /// When what each instance would answer changed.
@@ -162,7 +186,8 @@ impl<'p> Service<'p> {
             match due {
                 Due::Restart(replica) => {
                     for instance in replica * self.plan.workers..(replica + 1) * self.plan.workers {
-                        self.fleet.restart(self.plan, instance, now)?;
+                        self.fleet.replace(self.plan, instance, now)?;
+                        self.start(instance, now);
                     }
                 }
                 Due::Fleet(pending) => {

@@ -359,7 +359,7 @@ impl<'p> Simulation<'p> {
                 self.resume(instance, flow, outcome);
                 until
             }
-            Verdict::Waits(room) => self.wait(instance, flow, room),
+            Verdict::Waits { room, until } => self.wait(instance, flow, room).min(until),
             Verdict::Acts(until) => {
                 self.await_next(instance, flow);
                 until

@@ -55,7 +55,7 @@ impl Keys {
     /// # Panics
     ///
     /// Outside of a tokio runtime with time.
-    pub(super) fn start(
+    pub(super) fn new(
         policy: Policy,
         jitter_seed: u64,
         clock: Clock,
@@ -88,6 +88,11 @@ impl Keys {
     /// Asks for other keys than those of this version, which did not verify a token.
     pub(super) async fn find_other(self: &Arc<Self>, class: Class, tried: KeyVersion) -> Answer<PublicKey> {
         self.ask(|ticket| Event::BadSignature { class, tried, ticket }).await
+    }
+
+    /// The service starts.
+    pub(super) fn start(self: &Arc<Self>) {
+        self.handle(Event::Start);
     }
 
     /// Behaves as if a fetch had brought these keys at that moment.

@@ -94,7 +94,7 @@ impl Simulation<'_> {
                 {
                     Verdict::Ends(outcome, until) => (Some(outcome), until),
                     Verdict::Acts(until) => (None, until),
-                    Verdict::Waits(_) => return None,
+                    Verdict::Waits { .. } => return None,
                 };
                 ends.push(end);
                 next = next.min(until);
@@ -169,7 +169,7 @@ impl Simulation<'_> {
 
     /// How all requests of each flow end up to a horizon, whether they wait or not; `None` unless all of one flow end alike.
     fn outcomes(&self, instance: u32, outlook: &Outlook, served: &Served) -> Option<(Vec<Outcome>, Time)> {
-        let turn = self.next_turn()?;
+        let turn = self.next_turn()?.min(self.service.deadline(instance).unwrap_or(Time::NEVER));
         let outcomes = self.outcomes_until(instance, outlook, served, self.now)?;
         let alike = |left: Span| {
             self.outcomes_until(instance, outlook, served, self.now + left).as_ref() == Some(&outcomes)
@@ -235,7 +235,7 @@ impl Simulation<'_> {
         outcomes.into_iter().collect()
     }
 
-    /// Whether fetches for such tokens count in a window of the limiter: not if it is there for unknown keys and theirs is
+    /// Whether fetches for such tokens count in a window or bucket of the limiter: not if it is there for unknown keys and theirs is
     /// known.
     fn may_fill_window(&self, outlook: &Outlook, token: &Token) -> bool {
         let policy = &self.plan.policy;
@@ -245,10 +245,11 @@ impl Simulation<'_> {
                 self.flows[*flow].token.as_ref().filter(|_| matches!(end, Some(Outcome::Accepted(_))));
             accepted.is_some_and(|other| match policy.on_bad_signature {
                 OnMiss::Reject => other.class == token.class,
-                OnMiss::Refetch => other.is_like(token),
+                OnMiss::Refetch | OnMiss::RefetchBackground => other.is_like(token),
             })
         });
-        policy.limiter == LimiterKind::Window && (policy.limiter_scope == LimiterScope::All || !is_known)
+        matches!(policy.limiter, LimiterKind::Window | LimiterKind::Bucket)
+            && (policy.limiter_scope == LimiterScope::All || !is_known)
     }
 
     /// What would become of the signature of a request that causes a fetch, tried on a copy of the cache. If it may fill a
@@ -260,7 +261,12 @@ impl Simulation<'_> {
         (asked, ended): (Time, Time),
         fills_window: bool,
     ) -> Option<Result<(), Rejection>> {
-        let window = if fills_window { self.plan.policy.limiter_burst } else { 0 };
+        let window = match self.plan.policy.limiter {
+            _ if !fills_window => 0,
+            // How many empty a bucket depends on how fast they come.
+            LimiterKind::Bucket => return None,
+            _ => self.plan.policy.limiter_burst,
+        };
         let (wait, took) = (asked.since(self.now), ended.since(asked));
         let mut cache = self.service.copy(instance);
         let mut asked = asked;

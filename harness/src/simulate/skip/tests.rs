@@ -111,8 +111,60 @@ fn far_apart(one: &[Sample], other: &[Sample]) -> BTreeMap<String, f64> {
     distances
 }
 
-/// A scenario at random: anything that a policy, a rotation, a fault and clients can be, in half a minute.
+/// A scenario at random: anything that a rotation, a fault and clients can be, and the policies that most have.
 fn scenario(number: u64) -> String {
+    with_policy(number, "")
+}
+
+/// The same, with what sets real libraries apart.
+fn scenario_of_libraries(number: u64) -> String {
+    let mut rng = seed::generator(1, "libraries", number);
+    let mut any = |of: &[&str]| of[rng.random_range(0..of.len())].to_owned();
+    let store = any(&["set", "set", "set", "set", "set", "set", "per_kid", "per_kid_over_set", "none"]);
+    let timers = [
+        any(&[
+            "",
+            "",
+            "poll_interval = \"5s\"",
+            "poll_interval = \"6s\", poll_interval_on_failure = \"1s\", poll_backoff_max = \"3s\"",
+            "poll_interval = \"7s\", poll_attempts = 2, ttl = \"inf\"",
+        ]),
+        any(&["", "", "init = \"eager_fail\"", "init = \"eager_tolerate\"", "init = \"async\""]),
+        any(&["", "last_known_good = \"5s\""]),
+    ];
+    let others = [
+        any(&[
+            "",
+            "on_expiry = \"leader_blocks\"",
+            "on_expiry = \"background\"",
+            "on_expiry = \"gate_only\"",
+            "on_expiry = \"never\"",
+        ]),
+        any(&["", "on_unknown_kid = \"refetch_background\", on_bad_signature = \"refetch_background\""]),
+        any(&["", "negative_ttl = \"4s\""]),
+        any(&["", "attempts = 2"]),
+        any(&["", "on_fetch_error = \"clear\"", "failure_rearms_ttl = true"]),
+        any(&["", "limiter = \"bucket\", limiter_burst = 2, limiter_interval = \"5s\""]),
+        any(&["", "on_limited = \"use_cached\""]),
+        any(&[
+            "",
+            "coalescing = \"losers_fail\"",
+            "coalescing = \"losers_cached\"",
+            "coalescing_max_age = \"10ms\"",
+        ]),
+    ];
+    let store = match store.as_str() {
+        "set" => timers.join(", "),
+        "none" => "store = \"none\"".to_owned(),
+        _ => {
+            format!("store = \"{store}\", inner_ttl = \"11s\", max_entries = 2, on_unknown_kid = \"refetch\"")
+        }
+    };
+    with_policy(number, &format!("{}, {store}", others.join(", ")))
+}
+
+/// Lays these fields over the policy of a random scenario.
+fn with_policy(number: u64, fields: &str) -> String {
     let mut rng = seed::generator(1, "scenarios", number);
     let mut any = |of: &[&str]| of[rng.random_range(0..of.len())].to_owned();
     let rotation = any(&[
@@ -157,6 +209,10 @@ fn scenario(number: u64) -> String {
         any(&["max_waiters = 1024", "max_waiters = 12"]),
         any(&["http_limited = 401", "http_limited = 503"]),
     ];
+    let policy = policy.join(", ");
+    let fields = policy.split(", ").chain(fields.split(", ")).filter_map(|field| field.split_once(" = "));
+    let policy: BTreeMap<&str, &str> = fields.collect();
+    let policy: Vec<String> = policy.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     let fleet =
         any(&["replicas = 2", "replicas = 2\ncache = \"cold\"", "workers = 2\ncache = { age = \"0s\" }"]);
     let runbook = any(&["", "", "[[runbook]]\nwhen = \"22s\"\ndo = { restart = { rolling = \"2s\" } }\n"]);
@@ -183,11 +239,21 @@ fn scenario(number: u64) -> String {
 #[test]
 fn runs_agree_in_distribution_with_those_played_request_by_request() {
     for number in 0..SCENARIOS {
-        let lines = scenario(number);
-        assert_eq!(simulated(&lines).coupled, None);
-        let differences = differences(&lines, &lines);
-        assert!(differences.is_empty(), "scenario {number}:\n{lines}\n{differences:#?}");
+        agrees(number, &scenario(number));
     }
+}
+
+#[test]
+fn so_do_runs_of_what_sets_libraries_apart() {
+    for number in 0..SCENARIOS {
+        agrees(number, &scenario_of_libraries(number));
+    }
+}
+
+fn agrees(number: u64, lines: &str) {
+    assert_eq!(simulated(lines).coupled, None);
+    let differences = differences(lines, lines);
+    assert!(differences.is_empty(), "scenario {number}:\n{lines}\n{differences:#?}");
 }
 
 /// Without curves the metrics stay what they are, the worst moments among them.
