@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) algorithm: Algorithm,
     pub(crate) token_lifetime: Span,
     pub(crate) jwks_max_age: Span,
+    /// Whether the IdP of a run serves HTTPS.
+    pub(crate) tls: bool,
     /// How long a request to the IdP is on its way in virtual time, beside what the IdP takes.
     pub(crate) fetch_time: Span,
     pub(crate) timeline: Timeline,

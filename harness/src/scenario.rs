@@ -83,6 +83,8 @@ pub(crate) struct Idp {
     pub(crate) token_lifetime: Span,
     /// The `max-age` of the JWKS.
     pub(crate) max_age: Span,
+    /// Whether it serves HTTPS, which virtual time knows nothing of.
+    pub(crate) tls: bool,
 }
 
 impl Default for Idp {
@@ -91,6 +93,7 @@ impl Default for Idp {
             algorithm: Algorithm::Rs256,
             token_lifetime: Span::from_secs(3_600),
             max_age: Span::from_secs(300),
+            tls: false,
         }
     }
 }

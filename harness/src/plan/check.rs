@@ -92,6 +92,7 @@ impl Plan {
             algorithm: scenario.idp.algorithm,
             token_lifetime: scenario.idp.token_lifetime,
             jwks_max_age: scenario.idp.max_age,
+            tls: scenario.idp.tls,
             fetch_time: scenario.simulate.fetch_time,
             replicas: scenario.fleet.replicas,
             workers: scenario.fleet.workers,
@@ -493,7 +494,8 @@ impl Check<'_> {
             ("traffic.rate", traffic.rate.to_string()),
             ("traffic.sessions", traffic.sessions.to_string()),
         ];
-        let own = own.map(|(name, value)| (name.to_owned(), value));
+        let tls = idp.tls.then(|| ("idp.tls", "true".to_owned()));
+        let own = own.into_iter().chain(tls).map(|(name, value)| (name.to_owned(), value));
         policy_parameters(&fleet.policy).into_iter().chain(own).collect()
     }
 }
