@@ -197,7 +197,7 @@ fn settings(plan: &Plan, issuer: &str) -> Settings {
         audience: AUDIENCE.to_owned(),
         algorithm: plan.algorithm,
         token_lifetime: plan.token_lifetime,
-        cache_control: Some(plan.cache_control()),
+        cache_control: plan.cache_control.clone(),
         seed: plan.seed,
     }
 }
