@@ -5,6 +5,7 @@ mod folder;
 mod idp;
 mod lab;
 mod listen;
+mod profiles;
 mod rehearsal;
 mod report;
 mod run;
@@ -52,6 +53,8 @@ enum Command {
     Report(report::Report),
     /// Run the mock IdP alone, for any service to point at.
     Idp(idp::Idp),
+    /// List what real software does, by the names that scenarios know it under.
+    Profiles(profiles::Profiles),
 }
 
 /// How a command ends.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(sweep) => sweep.execute(),
         Command::Report(report) => report.execute(),
         Command::Idp(idp) => idp.execute(),
+        Command::Profiles(profiles) => profiles.execute(),
     };
     match outcome {
         Ok(end) => ExitCode::from(end.code()),

@@ -11,6 +11,7 @@ mod measure;
 mod observe;
 mod oracle;
 mod plan;
+mod profiles;
 mod scenario;
 mod seed;
 mod sessions;

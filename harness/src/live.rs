@@ -25,9 +25,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use keyquake_core::{Span, Time};
-use keyquake_idp::{Clock, Guard, Idp, KeyRing, Provider, Settings};
+use keyquake_idp::{Clock, Guard, Idp, KeyRing, Provider, Settings, Tls};
 use keyquake_reports::record::Engine;
 use rand::Rng;
+use reqwest::Certificate;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::LocalSet;
@@ -92,7 +93,8 @@ struct Stage<'p> {
 impl<'p> Stage<'p> {
     async fn set(plan: &'p Plan) -> anyhow::Result<Self> {
         let idp_listener = bind().await?;
-        let issuer = format!("http://{}", idp_listener.local_addr()?);
+        let scheme = if plan.tls { "https" } else { "http" };
+        let issuer = format!("{scheme}://{}", idp_listener.local_addr()?);
         // This also wakes the crypto library's random generator, whose first use in a process takes tens of milliseconds:
         // the clock does not run yet.
         let keys = KeyRing::generate(&plan.timeline, plan.algorithm).context("cannot generate keys")?;
@@ -104,13 +106,15 @@ impl<'p> Stage<'p> {
         let today = Clock::start_today(Span::ZERO, 1.0)?;
         let zero = today.unix(today.now()) + lead_in;
         let sessions = credentials::log_in(plan, &mut idp, zero - plan.warmup)?;
+        let tls = plan.tls.then(|| Tls::generate(today.unix(today.now()), &[])).transpose()?;
+        let ca = tls.as_ref().map(|tls| Certificate::from_pem(tls.ca_pem().as_bytes())).transpose()?;
 
         let clock = Clock::start(lead_in, plan.speed, zero)?;
         let guard = Guard::new(Ipv4Addr::LOCALHOST.into(), None)?;
         let provider = Arc::new(Provider::new(idp, clock, guard));
-        tokio::spawn(keyquake_idp::serve(idp_listener, Arc::clone(&provider), std::future::pending()));
+        tokio::spawn(keyquake_idp::serve(idp_listener, tls, Arc::clone(&provider), std::future::pending()));
         let fetches = FetchLog::default();
-        let site = Site { plan, issuer: &issuer, keys: &keys, clock, fetches: &fetches };
+        let site = Site { plan, issuer: &issuer, ca: ca.as_ref(), keys: &keys, clock, fetches: &fetches };
         let (mut fleet, mut replicas) = (Vec::new(), Vec::new());
         for number in 0..plan.replicas {
             let (replica, address) = site.start_replica(number).await?;
@@ -120,7 +124,6 @@ impl<'p> Stage<'p> {
         let restarted = Arc::default();
         tokio::spawn(keep_restarting(plan.runbook.restarts.clone(), fleet, clock, Arc::clone(&restarted)));
         let timeout = Duration::from(plan.traffic.timeout.scale(1.0 / plan.speed));
-        let endpoint = plan.traffic.endpoint;
         let gauge = Arc::new(Gauge::default());
         let generator = Generator {
             clock,
@@ -132,7 +135,7 @@ impl<'p> Stage<'p> {
             workers: plan.workers,
             replicas,
             sessions: RefCell::new(sessions),
-            token_client: TokenClient::new(&issuer, endpoint, &keys, &plan.timeline, timeout)?,
+            token_client: TokenClient::new(&site, timeout)?,
             fold: RefCell::new(Fold::new(plan, clock.pace())),
             gauge: Arc::clone(&gauge),
             under_way: RefCell::default(),
@@ -194,7 +197,7 @@ fn settings(plan: &Plan, issuer: &str) -> Settings {
         audience: AUDIENCE.to_owned(),
         algorithm: plan.algorithm,
         token_lifetime: plan.token_lifetime,
-        cache_control: Some(plan.cache_control()),
+        cache_control: plan.cache_control.clone(),
         seed: plan.seed,
     }
 }
@@ -206,10 +209,11 @@ fn path(endpoint: Endpoint) -> &'static str {
     }
 }
 
-/// What the replicas of a fleet share.
+/// What those share who call on the IdP.
 struct Site<'a> {
     plan: &'a Plan,
     issuer: &'a str,
+    ca: Option<&'a Certificate>,
     keys: &'a KeyRing,
     clock: Clock,
     fetches: &'a FetchLog,
@@ -229,12 +233,13 @@ impl Site<'_> {
     }
 
     fn start_worker(&self, instance: u32) -> anyhow::Result<Arc<Replica>> {
-        let Self { plan, issuer, keys, clock, fetches } = *self;
+        let Self { plan, issuer, ca, keys, clock, fetches } = *self;
         let worker = Replica::new(sut::Settings {
             replica: instance,
             issuer: issuer.to_owned(),
             audience: AUDIENCE.to_owned(),
             jwks_url: format!("{issuer}/instances/{instance}/.well-known/jwks.json").parse()?,
+            ca: ca.cloned(),
             algorithm: plan.algorithm,
             policy: plan.policy.clone(),
             jitter_seed: seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64(),

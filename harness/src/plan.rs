@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) hash: String,
     /// What a reader of the report wants to see of the settings.
     pub(crate) parameters: std::collections::BTreeMap<String, String>,
+    /// What a real provider lends to it, in a line.
+    pub(crate) follows: Option<String>,
     pub(crate) warnings: Vec<String>,
     pub(crate) seed: u64,
     pub(crate) duration: Span,
@@ -33,7 +35,10 @@ pub(crate) struct Plan {
     pub(crate) recover_below: f64,
     pub(crate) algorithm: Algorithm,
     pub(crate) token_lifetime: Span,
-    pub(crate) jwks_max_age: Span,
+    /// The `Cache-Control` of the JWKS, if it has one.
+    pub(crate) cache_control: Option<String>,
+    /// Whether the IdP of a run serves HTTPS.
+    pub(crate) tls: bool,
     /// How long a request to the IdP is on its way in virtual time, beside what the IdP takes.
     pub(crate) fetch_time: Span,
     pub(crate) timeline: Timeline,
@@ -130,11 +135,6 @@ impl Plan {
         self.replicas * self.workers
     }
 
-    /// The `Cache-Control` of the JWKS.
-    pub(crate) fn cache_control(&self) -> String {
-        format!("public, max-age={}", self.jwks_max_age.as_secs())
-    }
-
     /// Draws anew from this seed, at the cost of the draws alone.
     pub(crate) fn reseed(&mut self, seed: u64) {
         let instances = self.caches.len();
@@ -194,7 +194,8 @@ mod tests {
     use keyquake_reports::record::Engine;
 
     use super::Plan;
-    use super::testing::plan;
+    use super::testing::{plan, simulated};
+    use crate::profiles::IdpProfile;
     use crate::scenario::{Matrix, Source};
 
     fn at(secs: i64) -> Time {
@@ -212,6 +213,75 @@ mod tests {
         assert_eq!(style("lead = \"0s\""), "just-in-time rotation to key-2");
         assert_eq!(style("lead = \"0s\"\nretention = \"0s\""), "no-overlap rotation to key-2");
         assert_eq!(style("style = \"revoke\"\nreplace = false"), "revoke without a replacement");
+    }
+
+    /// The style of the first rotation, its lead and its retention.
+    fn first(plan: &Plan) -> (String, Span, Span) {
+        let life = |key: &str| *plan.timeline.life(key.parse().unwrap()).unwrap();
+        let (old, new) = (life("key-1"), life("key-2"));
+        let style = plan.disturbances[0].title.split(' ').next().unwrap().to_owned();
+        (style, new.active.since(new.published), old.removed.since(old.retired))
+    }
+
+    #[test]
+    fn a_profile_fills_in_what_the_file_leaves_out() {
+        let day = Span::from_secs(86_400);
+        let with = |idp: &str, rotation: &str| {
+            plan(&format!("[idp]\n{idp}\n[[rotation]]\nat = \"30s\"\n{rotation}"))
+        };
+        let dex = with("profile = \"dex\"", "");
+        assert_eq!(first(&dex), ("just-in-time".to_owned(), Span::ZERO, day));
+        assert_eq!(
+            (dex.token_lifetime, dex.cache_control.as_deref()),
+            (day, Some("max-age=600, must-revalidate"))
+        );
+        assert_eq!(dex.parameters["idp.profile"], "dex");
+        assert!(dex.follows.as_ref().unwrap().contains("as with Dex (ab64ed77"), "{:?}", dex.follows);
+
+        let own = with("profile = \"dex\"\ntoken_lifetime = \"1h\"\nmax_age = \"1m\"", "lead = \"10s\"");
+        assert_eq!(first(&own), ("overlap".to_owned(), Span::from_secs(10), day));
+        assert_eq!(own.token_lifetime, Span::from_secs(3_600));
+        assert_eq!(own.cache_control.as_deref(), Some("public, max-age=60"));
+        assert_eq!(first(&with("profile = \"dex\"", "retention = \"2h\"")).2, Span::from_secs(7_200));
+        let emergency = with("profile = \"zitadel\"", "style = \"revoke\"");
+        assert_eq!(first(&emergency), ("revoke".to_owned(), Span::ZERO, Span::ZERO));
+
+        assert_eq!(first(&with("profile = \"authentik\"", "")).0, "no-overlap");
+        assert_eq!(
+            first(&with("profile = \"duende\"", "")),
+            ("overlap".to_owned(), day.scale(14.0), day.scale(14.0))
+        );
+        assert_eq!(with("profile = \"hydra\"", "").cache_control, None);
+        let said = with("profile = \"hydra\"\ncache_control = \"no-store\"", "");
+        assert_eq!(said.cache_control.as_deref(), Some("no-store"));
+        assert_eq!(with("", "style = \"rekey\"").follows, None);
+    }
+
+    #[test]
+    fn rotations_that_repeat_do_so_as_often_as_the_provider() {
+        let lines = "duration = \"1d\"\n[idp]\nprofile = \"dex\"\n[[rotation]]\nat = \"1h\"\ntimes = 3";
+        let moments: Vec<Time> = simulated(lines).disturbances.iter().map(|rotation| rotation.from).collect();
+        assert_eq!(moments, [1, 7, 13].map(|hour| at(hour * 3_600)));
+    }
+
+    #[test]
+    fn a_profile_comes_after_the_file_and_before_what_is_laid_over_it() {
+        let text = "name = \"s\"\nduration = \"60s\"\n[idp]\nprofile = \"dex\"\n[[rotation]]\nat = \"30s\"\n\
+                    [traffic]\nrate = \"10/s\"";
+        let with = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|&typed| typed.to_owned()).collect();
+            Plan::check(&Source::new("", text, &overrides).unwrap(), Engine::Live).unwrap()
+        };
+        assert_eq!(first(&with(&["idp.profile=\"duende\""])).0, "overlap");
+        assert_eq!(with(&["idp.token_lifetime=5m"]).token_lifetime, Span::from_secs(300));
+    }
+
+    #[test]
+    fn every_profile_that_knows_its_lead_makes_a_plan() {
+        for profile in IdpProfile::all().iter().filter(|profile| profile.lead.is_some()) {
+            let lines = format!("[idp]\nprofile = \"{}\"\n[[rotation]]\nat = \"30s\"", profile.name);
+            assert_eq!(plan(&lines).disturbances.len(), 1, "{}", profile.name);
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(crate) use self::matrix::{Chosen, Matrix};
 pub(crate) use self::source::{Document, Source, nearest};
 pub(crate) use self::token_source::TokenSource;
 use self::units::{Rate, SignedSpan};
+use crate::profiles::{IdpProfile, Known};
 
 /// A scenario as written.
 #[derive(Debug, Deserialize)]
@@ -64,6 +65,32 @@ pub(crate) struct Scenario {
     pub(crate) recommend: BTreeMap<String, String>,
 }
 
+impl Scenario {
+    /// Lays the file over the profiles that it names.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none.
+    fn follow_profiles(&mut self) -> Result<(), UnknownProfile> {
+        let Some(name) = &self.idp.profile else { return Ok(()) };
+        let profile = IdpProfile::find(name).ok_or_else(|| UnknownProfile {
+            field: "idp.profile",
+            name: name.clone(),
+            nearest: nearest(name, IdpProfile::all().iter().map(|profile| profile.name.as_str())),
+        })?;
+        self.idp.follow(profile);
+        self.rotation.iter_mut().for_each(|rotation| rotation.follow(profile));
+        Ok(())
+    }
+}
+
+/// The name of no profile, where it stands, and the name most like it.
+struct UnknownProfile {
+    field: &'static str,
+    name: String,
+    nearest: Option<&'static str>,
+}
+
 fn default_seed() -> u64 {
     1
 }
@@ -79,18 +106,49 @@ fn default_recover_below() -> Share {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Idp {
+    /// The real provider whose numbers fill in what the file leaves out.
+    pub(crate) profile: Option<String>,
     pub(crate) algorithm: Algorithm,
-    pub(crate) token_lifetime: Span,
+    token_lifetime: Option<Span>,
     /// The `max-age` of the JWKS.
-    pub(crate) max_age: Span,
+    pub(crate) max_age: Option<Span>,
+    /// The `Cache-Control` header of the JWKS in full; empty for none.
+    pub(crate) cache_control: Option<String>,
+    /// Whether it serves HTTPS, which virtual time knows nothing of.
+    pub(crate) tls: bool,
 }
 
 impl Default for Idp {
     fn default() -> Self {
         Self {
+            profile: None,
             algorithm: Algorithm::Rs256,
-            token_lifetime: Span::from_secs(3_600),
-            max_age: Span::from_secs(300),
+            token_lifetime: None,
+            max_age: None,
+            cache_control: None,
+            tls: false,
+        }
+    }
+}
+
+impl Idp {
+    pub(crate) fn token_lifetime(&self) -> Span {
+        self.token_lifetime.unwrap_or(Span::from_secs(3_600))
+    }
+
+    /// The `Cache-Control` header of the JWKS; `None` if it has none.
+    pub(crate) fn cache_control(&self) -> Option<String> {
+        let max_age = self.max_age.unwrap_or(Span::from_secs(300)).as_secs();
+        let header = self.cache_control.clone().unwrap_or_else(|| format!("public, max-age={max_age}"));
+        (!header.is_empty()).then_some(header)
+    }
+
+    /// Fills in what the file leaves out.
+    fn follow(&mut self, profile: &IdpProfile) {
+        self.token_lifetime =
+            self.token_lifetime.or(profile.token_lifetime.as_ref().map(|known| known.value));
+        if self.max_age.is_none() && self.cache_control.is_none() {
+            self.cache_control = profile.cache_control.as_ref().map(|known| known.value.clone());
         }
     }
 }
@@ -122,6 +180,23 @@ impl Rotation {
             })
         };
         self.style.or_else(lead)
+    }
+
+    /// Fills in what the file leaves out, as far as the style leaves it open.
+    fn follow(&mut self, profile: &IdpProfile) {
+        let value = |known: &Option<Known<Span>>| known.as_ref().map(|known| known.value);
+        if self.times.is_some_and(|times| times > 1) {
+            self.every = self.every.or(value(&profile.every));
+        }
+        let lead = value(&profile.lead).filter(|lead| match self.style {
+            None => true,
+            Some(style) => style == Style::Overlap && *lead > Span::ZERO,
+        });
+        let lead = lead.map(|length| SignedSpan { negative: false, length });
+        self.lead = self.lead.or(lead);
+        if matches!(self.style, None | Some(Style::Overlap | Style::JustInTime | Style::Late)) {
+            self.retention = self.retention.or(value(&profile.retention));
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use keyquake_core::{
     Rejection, Scratch, Time, Token, TokenKind, Verified,
 };
 use keyquake_idp::Clock;
-use reqwest::Url;
+use reqwest::{Certificate, Url};
 
 use self::fetch::{Fetch, over_http};
 use self::key::PublicKey;
@@ -44,8 +44,10 @@ pub(crate) struct Settings {
     pub(crate) audience: String,
     /// The only algorithm that it accepts.
     pub(crate) algorithm: Algorithm,
-    /// Where the issuer publishes its keys: plain HTTP.
+    /// Where the issuer publishes its keys.
     pub(crate) jwks_url: Url,
+    /// Whom it trusts to vouch for that place over HTTPS.
+    pub(crate) ca: Option<Certificate>,
     /// How it caches them.
     pub(crate) policy: Policy,
     /// What the lengths that the policy leaves to chance follow from.
@@ -114,7 +116,7 @@ impl Replica {
     ///
     /// Outside of a tokio runtime with IO and time.
     pub(crate) fn new(settings: Settings) -> Result<Arc<Self>, ReplicaError> {
-        let fetch = over_http(settings.jwks_url.clone())?;
+        let fetch = over_http(settings.jwks_url.clone(), settings.ca.clone())?;
         let fetch = settings.fetch_log.clone().time(fetch, settings.replica, settings.clock);
         Ok(Self::with_fetch(settings, fetch)?)
     }

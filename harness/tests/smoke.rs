@@ -152,10 +152,11 @@ fn workers_of_a_replica_recover_each_in_its_own_time() {
 }
 
 #[test]
-fn id_tokens_with_their_nonce_are_accepted_until_the_rotation_and_after_recovery() {
+fn id_tokens_with_their_nonce_are_accepted_over_https_until_the_rotation_and_after_recovery() {
     let folder = tempfile::tempdir().unwrap();
-    let session = ["--set", "traffic.endpoint=/session", "--set", "traffic.on_reject=relogin"];
-    let (run, record) = run(folder.path(), &session);
+    let session = ["traffic.endpoint=/session", "traffic.on_reject=relogin", "idp.tls=true"];
+    let (run, record) = run(folder.path(), &session.map(|setting| ["--set", setting]).concat());
+    assert!(text(&run).contains("the IdP is https://127.0.0.1:"), "{}", text(&run));
     assert_eq!(record.verdict, Verdict::Pass, "{}", text(&run));
     let all = &record.cells[0].metrics.all;
     assert!(all.denied > 0 && all.denied < all.must_pass / 2, "{all:?}");
@@ -169,6 +170,33 @@ fn an_unwritable_folder_is_said_before_anything_runs() {
     let run = keyquake(folder.path()).args(["run", "smoke.toml", "--out", "taken"]).output().unwrap();
     assert_eq!(run.status.code(), Some(2), "{}", text(&run));
     assert!(text(&run).contains("cannot write results to `taken`"), "{}", text(&run));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_idp_over_https_writes_down_the_ca_to_trust() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut idp = keyquake(folder.path())
+        .args(["idp", "--port", "0", "--tls", "--algorithm", "ES256"])
+        .spawn()
+        .expect("the binary is built");
+    let mut issuer = String::new();
+    let mut printed = std::io::BufReader::new(idp.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut printed, &mut issuer).unwrap();
+    let ca = std::fs::read(folder.path().join("keyquake-ca.pem"))
+        .expect("it is there before the issuer is printed");
+    let ca = reqwest::Certificate::from_pem(&ca).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
+    let url = format!("{}/.well-known/openid-configuration", issuer.trim());
+    let metadata = client.get(&url).send().await.unwrap().text().await.unwrap();
+    assert!(
+        issuer.starts_with("https://127.0.0.1:") && metadata.contains(&format!("{}/token", issuer.trim())),
+        "{metadata}"
+    );
+    let stranger = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
+    assert!(stranger.get(&url).send().await.unwrap_err().is_connect());
+    assert!(Command::new("kill").args(["-INT", &idp.id().to_string()]).status().unwrap().success());
+    assert_eq!(idp.wait().unwrap().code(), Some(0));
 }
 
 #[cfg(unix)]

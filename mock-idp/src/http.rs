@@ -1,8 +1,9 @@
-//! The provider's face: plain HTTP/1.1 on a listener that the caller has bound.
+//! The provider's face: HTTP/1.1, plain or over TLS, on a listener that the caller has bound.
 
 mod admin;
 mod guard;
 mod metrics;
+mod tls;
 mod token;
 mod well_known;
 mod wire;
@@ -25,7 +26,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 pub use self::guard::{Guard, GuardError};
+pub use self::tls::{Tls, TlsError};
 
+use self::tls::EncryptedLines;
 use self::wire::{Lines, Wire};
 use crate::clock::Clock;
 use crate::fault::{FaultId, Reply};
@@ -154,14 +157,15 @@ pub fn router(provider: Arc<Provider>) -> Router {
         .with_state(provider)
 }
 
-/// Serves a provider until `shutdown` is ready, and the requests in flight to their end, except those that a fault
-/// holds back.
+/// Serves a provider, over TLS if that is given, until `shutdown` is ready, and the requests in flight to their end,
+/// except those that a fault holds back.
 ///
 /// # Errors
 ///
 /// When the listener fails for good.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     provider: Arc<Provider>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -173,8 +177,17 @@ pub async fn serve(
             provider.close();
         }
     };
+    let serving = async {
+        let lines = Lines(listener);
+        match tls {
+            None => axum::serve(lines, app).with_graceful_shutdown(closing).await,
+            Some(tls) => {
+                axum::serve(EncryptedLines::new(lines, tls), app).with_graceful_shutdown(closing).await
+            }
+        }
+    };
     tokio::select! {
-        outcome = axum::serve(Lines(listener), app).with_graceful_shutdown(closing) => outcome,
+        outcome = serving => outcome,
         never = provider.keep_time() => match never {},
     }
 }

@@ -23,7 +23,7 @@ pub use fault::{
 };
 pub use forgery::Forgery;
 pub use grant::{Grant, Login, TokenOrder, TokenRefusal, Tokens};
-pub use http::{Guard, GuardError, Provider, router, serve};
+pub use http::{Guard, GuardError, Provider, Tls, TlsError, router, serve};
 pub use idp::{
     AppliedEvent, Idp, IdpError, JwksAnswer, JwksLog, JwksLogEntry, JwksRequest, JwksTicket, RotateError,
     Settings, Standing, TokenCounts,

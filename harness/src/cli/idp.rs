@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use keyquake_core::{Algorithm, Span, Time};
 use keyquake_idp::{
-    Clock, Guard, Idp as Machine, KeyRing, Provider, Rotation, Settings, SigningKey, Style, Timeline,
+    Clock, Guard, Idp as Machine, KeyRing, Provider, Rotation, Settings, SigningKey, Style, Timeline, Tls,
 };
 use reqwest::Url;
 
@@ -29,7 +30,13 @@ environment variable KEYQUAKE_ADMIN_TOKEN names.
 
 Rotate by hand:
   curl -X POST -H 'content-type: application/json' -d '{\"style\":\"no-overlap\"}' \\
-       http://127.0.0.1:8400/admin/rotate")]
+       http://127.0.0.1:8400/admin/rotate
+
+With --tls, for services that refuse a key set without HTTPS: the file that is
+printed holds the certificate of a CA made at this start. Trust it there alone:
+  NODE_EXTRA_CA_CERTS=keyquake-ca.pem node server.js
+  SSL_CERT_FILE=keyquake-ca.pem python server.py
+  curl --cacert keyquake-ca.pem https://127.0.0.1:8400/.well-known/jwks.json")]
 pub(super) struct Idp {
     /// The port; 0 for a free one.
     #[arg(long, default_value_t = 8400, allow_negative_numbers = true)]
@@ -40,6 +47,12 @@ pub(super) struct Idp {
     /// The issuer, where services reach it under another name than its address.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
+    /// Serve HTTPS, for `localhost`, the address and the issuer's name.
+    #[arg(long)]
+    tls: bool,
+    /// Where the certificate of the CA goes that services have to trust then.
+    #[arg(long, default_value = "keyquake-ca.pem", value_name = "FILE", requires = "tls")]
+    ca_file: PathBuf,
     /// What its keys sign with.
     #[arg(long, value_enum, default_value_t = Alg::Rs256)]
     algorithm: Alg,
@@ -102,21 +115,41 @@ impl Idp {
         self.check().map_err(|error| Unusable(format!("error: {error}")))?;
         let timeline = Timeline::new(Vec::new(), Vec::new())?;
         let listener = listen(address).await?;
-        let issuer = self.issuer.clone().unwrap_or(format!("http://{}", listener.local_addr()?));
+        let scheme = if self.tls { "https" } else { "http" };
+        let issuer = self.issuer.clone().unwrap_or(format!("{scheme}://{}", listener.local_addr()?));
         let keys = KeyRing::generate(&timeline, self.algorithm()).context("cannot generate keys")?;
         let clock = Clock::start_today(Span::ZERO, 1.0)?;
         let idp = Machine::new(self.settings(&issuer), timeline, keys, clock.now())
             .map_err(|error| Unusable(format!("error: {error}")))?;
+        let tls = if self.tls { Some(self.certify(&issuer, &clock)?) } else { None };
         interrupt.defer();
         print(&format!("{issuer}\n"));
         say(&format!("JWKS at {issuer}/.well-known/jwks.json, tokens at {issuer}/token; Ctrl-C ends it"));
+        if self.tls {
+            say(&format!("the CA to trust is in {}", self.ca_file.display()));
+        }
         let provider = Arc::new(Provider::new(idp, clock, guard));
         let interrupted = async move { interrupt.asked().await };
         tokio::select! {
-            outcome = keyquake_idp::serve(listener, Arc::clone(&provider), interrupted) => outcome?,
+            outcome = keyquake_idp::serve(listener, tls, Arc::clone(&provider), interrupted) => outcome?,
             outcome = self.keep_rotating(&provider) => match outcome? {},
         }
         Ok(End::Done)
+    }
+
+    /// Makes a certificate for the names under which services reach it, and writes down the CA that they must trust.
+    fn certify(&self, issuer: &str, clock: &Clock) -> anyhow::Result<Tls> {
+        let host = Url::parse(issuer).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let address = Some(self.host).filter(|host| !host.is_unspecified()).map(|host| host.to_string());
+        // A URL has brackets around an address of version 6, and a certificate has not.
+        let names = host.into_iter().map(|host| host.trim_matches(['[', ']']).to_owned()).chain(address);
+        let tls = Tls::generate(clock.unix(clock.now()), &names.collect::<Vec<_>>())
+            .map_err(|error| Unusable(format!("error: {error}")))?;
+        std::fs::write(&self.ca_file, tls.ca_pem()).map_err(|error| {
+            let file = self.ca_file.display();
+            Unusable(format!("error: cannot write `{file}`: {error}\nhint: `--ca-file` names another place"))
+        })?;
+        Ok(tls)
     }
 
     /// What is wrong with the flags, in words.
@@ -144,6 +177,9 @@ impl Idp {
         }
         self.check_rotations()?;
         match &self.issuer {
+            Some(issuer) if self.tls && issuer.starts_with("http://") => {
+                Err(format!("the issuer `{issuer}` is plain `http`, and `--tls` serves HTTPS alone"))
+            }
             Some(issuer) if !is_issuer(issuer) => Err(format!(
                 "the issuer `{issuer}` must be an `http` or `https` URL without query and fragment"
             )),

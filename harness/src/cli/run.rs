@@ -50,6 +50,7 @@ fn announcement(plan: &Plan) -> Vec<String> {
     if plan.traffic.sessions >= MANY_SESSIONS {
         lines.push(format!("{} sessions log in first, which takes a while", plan.traffic.sessions));
     }
+    lines.extend(plan.follows.clone());
     lines.extend(plan.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines
 }

@@ -68,6 +68,7 @@ fn announcement(plan: &Plan) -> Vec<String> {
         "{}: {} replicas, {} for {span} of virtual time, seed {}",
         plan.name, plan.replicas, plan.traffic.rate, plan.seed
     )];
+    lines.extend(plan.follows.clone());
     lines.extend(plan.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyquake_core::UnixTime;
-use keyquake_idp::{KeyId, KeyRing, Timeline};
+use keyquake_idp::{KeyId, Timeline};
 use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+use super::Site;
 use super::credentials::{SessionToken, login, nonce_of};
 use crate::oracle::TokenFacts;
 use crate::scenario::Endpoint;
@@ -54,25 +55,21 @@ struct Claims {
 }
 
 impl TokenClient {
-    pub(crate) fn new(
-        issuer: &str,
-        endpoint: Endpoint,
-        keys: &KeyRing,
-        timeline: &Timeline,
-        timeout: Duration,
-    ) -> reqwest::Result<Self> {
-        let kids = timeline.keys().filter_map(|(id, _)| Some((keys.get(id)?.key.kid().to_string(), id)));
+    pub(super) fn new(site: &Site<'_>, timeout: Duration) -> reqwest::Result<Self> {
+        let Site { plan, issuer, ca, keys, .. } = *site;
+        let kids = plan.timeline.keys().filter_map(|(id, _)| Some((keys.get(id)?.key.kid().to_string(), id)));
         Ok(Self {
             client: Client::builder()
+                .tls_certs_only(ca.cloned())
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
                 .timeout(timeout)
                 .build()?,
             turns: Semaphore::new(AT_ONCE),
             url: format!("{issuer}/token"),
-            endpoint,
+            endpoint: plan.traffic.endpoint,
             kids: kids.collect(),
-            timeline: timeline.clone(),
+            timeline: plan.timeline.clone(),
         })
     }
 

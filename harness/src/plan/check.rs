@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::HeaderValue;
 use keyquake_core::{Policy, Span, Time};
 use keyquake_idp::{Endpoint, FaultWindow, Rotation, Share, Style, Timeline};
 use keyquake_reports::record::{Comparison, Engine, Extreme, Gate, Metric, Unit};
@@ -9,9 +10,10 @@ use keyquake_reports::record::{Comparison, Engine, Extreme, Gate, Metric, Unit};
 use super::coupled;
 use super::faults::{self, fault_title};
 use super::{Checked, Disturbance, Plan, Runbook, Search, caches, streams};
+use crate::profiles::{Evidence, IdpProfile};
 use crate::scenario::range::Range;
 use crate::scenario::units::SignedSpan;
-use crate::scenario::{self, Action, Cache, Document, Phase, Restart, Scenario, Source, nearest};
+use crate::scenario::{self, Action, Cache, Document, Idp, Phase, Restart, Scenario, Source, nearest};
 use crate::seed;
 
 /// The longest run, by the wall clock.
@@ -74,6 +76,7 @@ impl Plan {
             question: source.question(),
             hash: check.hash(),
             parameters: check.parameters(),
+            follows: check.follows(),
             warnings,
             disturbances: disturbances(&timeline, &rotations, &faults, floods),
             streams,
@@ -90,8 +93,9 @@ impl Plan {
             speed: scenario.speed,
             recover_below: scenario.recover_below.fraction(),
             algorithm: scenario.idp.algorithm,
-            token_lifetime: scenario.idp.token_lifetime,
-            jwks_max_age: scenario.idp.max_age,
+            token_lifetime: scenario.idp.token_lifetime(),
+            cache_control: scenario.idp.cache_control(),
+            tls: scenario.idp.tls,
             fetch_time: scenario.simulate.fetch_time,
             replicas: scenario.fleet.replicas,
             workers: scenario.fleet.workers,
@@ -156,13 +160,25 @@ impl Check<'_> {
             Engine::Simulated => (MAX_VIRTUAL, "a simulation may not last longer than 366d"),
         };
         self.require(wall <= longest, "duration", message)?;
-        let whole = idp.token_lifetime.as_nanos().is_multiple_of(1_000_000_000);
+        let lifetime = idp.token_lifetime();
+        let whole = lifetime.as_nanos().is_multiple_of(1_000_000_000);
         self.require(
-            positive(idp.token_lifetime) && whole,
+            positive(lifetime) && whole,
             "idp.token_lifetime",
             "`token_lifetime` must be a whole number of seconds: claims count nothing smaller",
         )?;
-        self.require(!idp.max_age.is_infinite(), "idp.max_age", "`max_age` must be finite")
+        self.header()
+    }
+
+    fn header(&self) -> Result<(), String> {
+        let Idp { max_age, cache_control, .. } = &self.scenario.idp;
+        let finite = max_age.is_none_or(|max_age| !max_age.is_infinite());
+        self.require(finite, "idp.max_age", "`max_age` must be finite")?;
+        let Some(header) = cache_control else { return Ok(()) };
+        let message = "`max_age` is a part of `cache_control`: leave one of the two out";
+        self.require(max_age.is_none(), "idp.cache_control", message)?;
+        let sendable = HeaderValue::from_str(header).is_ok();
+        self.require(sendable, "idp.cache_control", "this cannot be the value of a header")
     }
 
     fn traffic(&self) -> Result<(), String> {
@@ -318,14 +334,20 @@ impl Check<'_> {
     fn style(&self, i: usize, written: &scenario::Rotation) -> Result<Style, String> {
         written.style().ok_or_else(|| {
             let hint = "the styles are `overlap`, `just-in-time`, `no-overlap`, `late`, `revoke` and `rekey`";
-            let message = "the rotation has neither `style` nor `lead`";
+            let message = match self.profile() {
+                Some(profile) => format!(
+                    "the rotation has neither `style` nor `lead`, and how far ahead {} publishes is not known",
+                    profile.provider
+                ),
+                None => "the rotation has neither `style` nor `lead`".to_owned(),
+            };
             self.source.complain(&format!("rotation[{i}]"), message, Some(hint.into()))
         })
     }
 
     /// How long after its issue a token can still be accepted.
     fn token_reach(&self) -> Span {
-        self.scenario.idp.token_lifetime.saturating_add(self.scenario.fleet.policy.leeway)
+        self.scenario.idp.token_lifetime().saturating_add(self.scenario.fleet.policy.leeway)
     }
 
     fn cache(&self) -> Result<(), String> {
@@ -472,6 +494,30 @@ impl Check<'_> {
         warnings
     }
 
+    fn profile(&self) -> Option<&'static IdpProfile> {
+        self.scenario.idp.profile.as_deref().and_then(IdpProfile::find)
+    }
+
+    /// What the IdP's profile fills in, in a line: numbers that are a guess are called one.
+    fn follows(&self) -> Option<String> {
+        let profile = self.profile()?;
+        let (guessed, known): (Vec<_>, Vec<_>) =
+            profile.values().partition(|(_, _, evidence)| *evidence == Evidence::Inferred);
+        let list = |values: Vec<(&str, String, Evidence)>| {
+            let each: Vec<String> =
+                values.iter().map(|(name, value, _)| format!("{name} = \"{value}\"")).collect();
+            each.join(", ")
+        };
+        let mut line = format!("what is not written is as with {} ({})", profile.provider, profile.read);
+        for (title, values) in [("", list(known)), ("; a guess: ", list(guessed))] {
+            if !values.is_empty() {
+                line.push_str(if title.is_empty() { ": " } else { title });
+                line.push_str(&values);
+            }
+        }
+        Some(line)
+    }
+
     fn hash(&self) -> String {
         let typed: Vec<&str> = self.source.typed().collect();
         format!("{:016x}", seed::fnv1a(typed.join("\n").as_bytes()))
@@ -488,14 +534,22 @@ impl Check<'_> {
             ("duration", duration.to_string()),
             ("warmup", warmup.to_string()),
             ("idp.algorithm", idp.algorithm.to_string()),
-            ("idp.token_lifetime", idp.token_lifetime.to_string()),
+            ("idp.token_lifetime", idp.token_lifetime().to_string()),
             ("fleet.replicas", fleet.replicas.to_string()),
             ("fleet.workers", fleet.workers.to_string()),
             ("fleet.cache", cache),
             ("traffic.rate", traffic.rate.to_string()),
             ("traffic.sessions", traffic.sessions.to_string()),
         ];
-        let own = own.map(|(name, value)| (name.to_owned(), value));
+        let tls = idp.tls.then(|| ("idp.tls", "true".to_owned()));
+        let profile = idp.profile.clone().map(|name| ("idp.profile", name));
+        let header = idp.cache_control.clone().map(|header| ("idp.cache_control", header));
+        let own = own
+            .into_iter()
+            .chain(tls)
+            .chain(profile)
+            .chain(header)
+            .map(|(name, value)| (name.to_owned(), value));
         policy_parameters(&fleet.policy).into_iter().chain(own).collect()
     }
 }

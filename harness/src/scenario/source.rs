@@ -9,9 +9,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Scenario;
 use super::range;
 use super::value::Value;
+use super::{Scenario, UnknownProfile};
 
 /// How many names are listed beside a hint at one of them.
 const LISTED: usize = 12;
@@ -244,13 +244,22 @@ impl<'s> Document<'s> {
         self.tree.get_mut()
     }
 
-    /// The scenario, as far as its shape goes.
+    /// The scenario, as far as its shape goes, with what its profiles fill in.
     ///
     /// # Errors
     ///
     /// What is wrong, as a finished text.
     pub(crate) fn scenario(&self) -> Result<Scenario, String> {
-        Scenario::deserialize(Value::from(self.tree.clone())).map_err(|complaint| self.explain(&complaint))
+        let mut scenario = Scenario::deserialize(Value::from(self.tree.clone()))
+            .map_err(|complaint| self.explain(&complaint))?;
+        scenario.follow_profiles().map_err(|UnknownProfile { field, name, nearest }| {
+            let hint = nearest.map_or_else(
+                || "`keyquake profiles --idp` lists them".to_owned(),
+                |nearest| format!("did you mean `{nearest}`?"),
+            );
+            self.complain(field, format!("unknown profile `{name}`"), Some(hint))
+        })?;
+        Ok(scenario)
     }
 
     /// The question that the file asks in its first line, if that is a comment.

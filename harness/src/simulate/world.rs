@@ -91,7 +91,7 @@ impl World {
             audience: "keyquake".to_owned(),
             algorithm: ALGORITHM,
             token_lifetime: plan.token_lifetime,
-            cache_control: Some(plan.cache_control()),
+            cache_control: plan.cache_control.clone(),
             seed: plan.seed,
         };
         let start = Time::ZERO - plan.warmup;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyquake_core::{Jwks, Response, Time};
 use keyquake_idp::{Clock, JwksLog};
-use reqwest::{Client, RequestBuilder, Url, redirect, retry};
+use reqwest::{Certificate, Client, RequestBuilder, Url, redirect, retry};
 
 use super::freshness::freshness;
 use super::key::{PublicKey, key_set};
@@ -65,7 +65,7 @@ impl FetchLog {
     }
 }
 
-/// Fetches this URL with a client of its own, which pools connections.
+/// Fetches this URL with a client of its own, which pools connections. Over HTTPS it trusts this CA and no other.
 ///
 /// The client neither follows redirects nor asks proxies, does not try again and never gives up: when a fetch has
 /// lasted too long is for the cache to say.
@@ -73,8 +73,9 @@ impl FetchLog {
 /// # Errors
 ///
 /// The system does not let the client be made.
-pub(super) fn over_http(url: Url) -> Result<Fetch, reqwest::Error> {
+pub(super) fn over_http(url: Url, ca: Option<Certificate>) -> Result<Fetch, reqwest::Error> {
     let client = Client::builder()
+        .tls_certs_only(ca)
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .no_proxy()
@@ -111,7 +112,7 @@ mod tests {
     use std::time::Duration;
 
     use keyquake_core::{Algorithm, Freshness, Span};
-    use keyquake_idp::SigningKey;
+    use keyquake_idp::{Guard, Idp, KeyRing, Provider, Settings, SigningKey, Timeline, Tls, serve};
     use serde_json::json;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -121,7 +122,7 @@ mod tests {
     async fn fetch_from(answer: impl AsRef<[u8]>) -> Response<PublicKey> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
-        let fetching = over_http(url.parse().unwrap()).unwrap()();
+        let fetching = over_http(url.parse().unwrap(), None).unwrap()();
         let serving = async {
             let (mut connection, _) = listener.accept().await.unwrap();
             read_request(&mut connection).await;
@@ -200,7 +201,7 @@ mod tests {
             // The body has no end.
             pending::<()>().await;
         });
-        let fetching = over_http(url).unwrap()();
+        let fetching = over_http(url, None).unwrap()();
         let response = timeout(Duration::from_secs(10), fetching).await.unwrap();
         assert_eq!((response.status, response.keys.is_some()), (Some(200), false));
     }
@@ -214,6 +215,38 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         drop(listener);
-        assert_eq!(over_http(url).unwrap()().await.status, None);
+        assert_eq!(over_http(url, None).unwrap()().await.status, None);
+    }
+
+    #[tokio::test]
+    async fn over_https_only_the_given_ca_is_trusted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let url: Url = format!("https://{address}/.well-known/jwks.json").parse().unwrap();
+        let clock = Clock::start_today(Span::ZERO, 1.0).unwrap();
+        let timeline = Timeline::new(Vec::new(), Vec::new()).unwrap();
+        let keys = KeyRing::generate(&timeline, Algorithm::Es256).unwrap();
+        let settings = Settings {
+            issuer: format!("https://{address}"),
+            audience: "keyquake".into(),
+            algorithm: Algorithm::Es256,
+            token_lifetime: Span::from_secs(60),
+            cache_control: None,
+            seed: 1,
+        };
+        let idp = Idp::new(settings, timeline, keys, clock.now()).unwrap();
+        let provider = Provider::new(idp, clock, Guard::new(address.ip(), None).unwrap());
+        let made = || Tls::generate(clock.unix(clock.now()), &[]).unwrap();
+        let ca = |tls: &Tls| Some(Certificate::from_pem(tls.ca_pem().as_bytes()).unwrap());
+        let (tls, other) = (made(), made());
+        let (own, foreign) = (ca(&tls), ca(&other));
+        tokio::spawn(serve(listener, Some(tls), Arc::new(provider), pending()));
+
+        let fetch = |ca| over_http(url.clone(), ca).unwrap()();
+        let response = fetch(own).await;
+        assert_eq!((response.status, response.keys.map(|set| set.keys.len())), (Some(200), Some(1)));
+        for ca in [foreign, None] {
+            assert_eq!(fetch(ca).await.status, None);
+        }
     }
 }

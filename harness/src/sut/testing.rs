@@ -92,6 +92,7 @@ pub(super) fn settings(jwks_url: &str, algorithm: Algorithm, clock: Clock) -> Se
         audience: AUDIENCE.into(),
         algorithm,
         jwks_url: jwks_url.parse().unwrap(),
+        ca: None,
         policy: Policy::default(),
         jitter_seed: 1,
         clock,

@@ -18,6 +18,7 @@ use crate::testing::{decode_part, ring, witness};
 use crate::timeline::Timeline;
 
 mod faults;
+mod tls;
 
 const EPOCH: UnixTime = UnixTime(1_700_000_000);
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -414,7 +415,7 @@ async fn real_connections_are_served_until_shutdown() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async { drop(stopped.await) };
-    let server = tokio::spawn(serve(listener, provider(Vec::new()), shutdown));
+    let server = tokio::spawn(serve(listener, None, provider(Vec::new()), shutdown));
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

@@ -77,7 +77,7 @@ impl<S: Sync> FromRequestParts<S> for Wire {
 
 impl Connected<IncomingStream<'_, Lines>> for Wire {
     fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
-        stream.io().wire.clone()
+        stream.io().wire()
     }
 }
 
@@ -151,6 +151,17 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// What can tear it.
+    pub(super) fn wire(&self) -> Wire {
+        self.wire.clone()
+    }
+
+    /// The first byte that the other side sends, which stays to be read; `None` if it closes the connection.
+    pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((self.stream.peek(&mut byte).await? > 0).then_some(byte[0]))
+    }
+
     /// The way to write, as long as there is one.
     fn writer(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
         let line = self.get_mut();

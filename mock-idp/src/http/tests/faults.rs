@@ -47,7 +47,7 @@ async fn served() -> Served {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let server = serve(listener, Arc::clone(&provider), async { drop(stopped.await) });
+    let server = serve(listener, None, Arc::clone(&provider), async { drop(stopped.await) });
     Served { provider, address, stop, server: tokio::spawn(server) }
 }
 
