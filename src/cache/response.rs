@@ -77,7 +77,7 @@ impl Policy {
     }
 
     /// How long what such a response delivers stays fresh, jitter aside.
-    pub(super) fn lifetime(&self, freshness: Freshness) -> Span {
+    pub fn lifetime(&self, freshness: Freshness) -> Span {
         match (self.ttl_source, freshness.max_age) {
             (TtlSource::Fixed, _) => self.ttl,
             (TtlSource::Http, _) if freshness.no_cache => self.http_min,

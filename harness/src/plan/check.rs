@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 
 use axum::http::HeaderValue;
 use keyquake_core::{Policy, Span, Time};
-use keyquake_idp::{Endpoint, FaultWindow, Rotation, Share, Style, Timeline};
+use keyquake_idp::{Endpoint, FaultWindow, Forgery, Rotation, Share, Style, Timeline};
 use keyquake_reports::record::{Comparison, Engine, Extreme, Gate, Metric, Unit};
 
 use super::coupled;
 use super::faults::{self, fault_title};
+use super::pairs::Pair;
 use super::{Checked, Disturbance, Plan, Runbook, Search, caches, streams};
 use crate::profiles::{Evidence, IdpProfile};
 use crate::scenario::range::Range;
 use crate::scenario::units::SignedSpan;
-use crate::scenario::{self, Action, Cache, Document, Idp, Phase, Restart, Scenario, Source, nearest};
+use crate::scenario::{
+    self, Action, Cache, Document, Idp, Phase, Restart, Scenario, Source, TokenSource, nearest,
+};
 use crate::seed;
 
 /// The longest run, by the wall clock.
@@ -63,10 +66,11 @@ impl Plan {
         let timeline = check.timeline(&rotations, &faults)?;
         let streams = streams::check(source, &scenario, &timeline)?;
         let runbook = check.runbook()?;
+        let risks = check.risks(&rotations);
         let rotations: Vec<Rotation> = rotations.into_iter().map(|(_, rotation)| rotation).collect();
         let (gates, wishes, searches) = (check.gates()?, check.wishes()?, check.searches()?);
         check.cache()?;
-        let warnings = check.warnings();
+        let warnings = risks.into_iter().chain(check.warnings()).collect();
         let Scenario { fleet, warmup, seed, .. } = &scenario;
         let instances = fleet.replicas as usize * fleet.workers as usize;
         let caches = caches::filled(fleet.cache, fleet.policy.ttl, *warmup, instances, *seed);
@@ -453,21 +457,26 @@ impl Check<'_> {
         Ok(Gate { metric: known, of: written.of.clone(), comparison, limit: value })
     }
 
+    /// How this IdP and this client go together. The cells of a sweep are there to find out.
+    fn risks(&self, rotations: &[(usize, Rotation)]) -> Vec<String> {
+        if self.source.is_cell() {
+            return Vec::new();
+        }
+        let Scenario { idp, fleet, traffic, .. } = self.scenario;
+        let stray = TokenSource::Forged(Forgery::UnknownKid);
+        let pair = Pair {
+            idp,
+            policy: &fleet.policy,
+            token_reach: self.token_reach(),
+            strays: traffic.stream.iter().any(|stream| stream.token == stray),
+        };
+        pair.risks(rotations)
+    }
+
     /// What is odd about a scenario that can be run.
     fn warnings(&self) -> Vec<String> {
         let Scenario { speed, traffic, fleet, .. } = self.scenario;
-        let reach = self.token_reach();
         let mut warnings = Vec::new();
-        for (i, rotation) in self.scenario.rotation.iter().enumerate() {
-            let retained = rotation.retention.filter(|kept| *kept > Span::ZERO && *kept < reach);
-            if let Some(kept) = retained {
-                warnings.push(format!(
-                    "rotation {}: the old key is kept for {kept}, but its tokens live for {reach} with the leeway: \
-                     valid tokens will lose their key",
-                    i + 1,
-                ));
-            }
-        }
         for (i, fault) in self.scenario.fault.iter().enumerate() {
             if fault.discovery.is_some() {
                 warnings.push(format!(
