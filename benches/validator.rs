@@ -23,8 +23,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, Validation};
 use keyquake_core::{
-    Algorithm, Event, Expectations, KeyCache, KeyEntry, KeySet, KeyVersion, Kid, Policy, Published,
-    Rejection, Scratch, Time, Token, TokenKind, UnixTime, Verify,
+    Algorithm, Event, Expectations, Freshness, KeyCache, KeyEntry, KeySet, KeyVersion, Kid, Policy,
+    Published, Rejection, Scratch, Time, Token, TokenKind, UnixTime, Verify,
 };
 
 const ISSUER: &str = "https://idp.test";
@@ -91,7 +91,11 @@ impl<K: Verify> Service<K> {
         };
         let set = KeySet { keys: vec![entry(KID, 1, key)], unusable: 0 };
         let mut cache: KeyCache<K, ()> = KeyCache::new(Policy::default(), 1).expect("the default is good");
-        cache.handle(Event::Preload(Arc::new(set), Time::ZERO), Time::ZERO, &mut Vec::new());
+        cache.handle(
+            Event::Preload(Arc::new(set), Freshness::UNSAID, Time::ZERO),
+            Time::ZERO,
+            &mut Vec::new(),
+        );
         Self {
             expected: Expectations {
                 algorithms: vec![algorithm],

@@ -69,8 +69,8 @@ pub enum Event<K, T> {
     Timeout,
     /// Forget all keys.
     Invalidate,
-    /// Behave as if a fetch had delivered these keys at that moment, which may lie before the start.
-    Preload(Arc<KeySet<K>>, Time),
+    /// Behave as if a fetch had delivered these keys with such headers at that moment, which may lie before the start.
+    Preload(Arc<KeySet<K>>, Freshness, Time),
 }
 
 /// What a driver is to do.
@@ -256,10 +256,10 @@ impl<K, T> KeyCache<K, T> {
                 self.generation += 1;
                 self.shelf.clear();
             }
-            Event::Preload(set, at) => {
+            Event::Preload(set, freshness, at) => {
                 let set = Arc::new(Index::of(set));
                 let wanted = set.classes().take(self.policy.max_entries as usize).collect();
-                self.keep(&Delivery { set, freshness: Freshness::UNSAID, at }, &wanted);
+                self.keep(&Delivery { set, freshness, at }, &wanted);
             }
         }
         self.deadline()

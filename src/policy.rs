@@ -14,6 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Freshness;
 use crate::time::Span;
 
 /// The cache and refresh behaviour of one validator.
@@ -498,10 +499,10 @@ impl Policy {
         if is_shared && self.coalescing_max_age.is_infinite() { 1 } else { self.max_fetches as usize }
     }
 
-    /// How long a cache goes without fetching while nothing but known keys is asked for: from timer to timer, or from
-    /// fetch to expiry.
-    pub fn period(&self) -> Span {
-        if self.poll_interval > Span::ZERO { self.poll_interval } else { self.ttl }
+    /// How long a cache goes without fetching while nothing but known keys is asked for, and the endpoint sends such
+    /// headers: from timer to timer, or from fetch to expiry.
+    pub fn period(&self, freshness: Freshness) -> Span {
+        if self.poll_interval > Span::ZERO { self.poll_interval } else { self.lifetime(freshness) }
     }
 }
 

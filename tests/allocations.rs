@@ -4,8 +4,8 @@ use std::alloc::System;
 use std::sync::Arc;
 
 use keyquake_core::{
-    Algorithm, Event, Expectations, KeyCache, KeyEntry, KeySet, KeyVersion, Policy, Published, Rejection,
-    Scratch, Time, Token, TokenKind, UnixTime, Verify,
+    Algorithm, Event, Expectations, Freshness, KeyCache, KeyEntry, KeySet, KeyVersion, Policy, Published,
+    Rejection, Scratch, Time, Token, TokenKind, UnixTime, Verify,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -45,7 +45,7 @@ fn published() -> Published<Credulous> {
     let set = Arc::new(KeySet { keys: vec![Arc::new(key)], unusable: 0 });
     let mut cache: KeyCache<Credulous, ()> =
         KeyCache::new(Policy::default(), 1).expect("the default is good");
-    cache.handle(Event::Preload(set, Time::ZERO), Time::ZERO, &mut Vec::new());
+    cache.handle(Event::Preload(set, Freshness::UNSAID, Time::ZERO), Time::ZERO, &mut Vec::new());
     cache.publish(Time::ZERO)
 }
 

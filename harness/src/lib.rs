@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod cli;
+mod crew;
 #[cfg(test)]
 mod fuzz;
 mod interrupt;

@@ -247,7 +247,7 @@ impl Site<'_> {
             fetch_log: fetches.clone(),
         })?;
         if let Some(at) = plan.caches[instance as usize] {
-            worker.preload(&published_then(plan, keys, at), at)?;
+            worker.preload(&published_then(plan, keys, at), plan.freshness, at)?;
         }
         worker.start();
         Ok(worker)

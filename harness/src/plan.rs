@@ -4,11 +4,12 @@ mod caches;
 mod check;
 mod coupled;
 mod faults;
+mod pairs;
 mod streams;
 
 pub(crate) use self::faults::fault_title;
 
-use keyquake_core::{Algorithm, Policy, Span, Time};
+use keyquake_core::{Algorithm, Freshness, Policy, Span, Time};
 use keyquake_idp::Timeline;
 use keyquake_reports::record::{Extreme, Gate};
 
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) token_lifetime: Span,
     /// The `Cache-Control` of the JWKS, if it has one.
     pub(crate) cache_control: Option<String>,
+    /// What that says to a cache.
+    pub(crate) freshness: Freshness,
     /// Whether the IdP of a run serves HTTPS.
     pub(crate) tls: bool,
     /// How long a request to the IdP is on its way in virtual time, beside what the IdP takes.
@@ -138,7 +141,8 @@ impl Plan {
     /// Draws anew from this seed, at the cost of the draws alone.
     pub(crate) fn reseed(&mut self, seed: u64) {
         let instances = self.caches.len();
-        self.caches = caches::filled(self.cache, self.policy.period(), self.warmup, instances, seed);
+        self.caches =
+            caches::filled(self.cache, self.policy.period(self.freshness), self.warmup, instances, seed);
         self.seed = seed;
     }
 
@@ -186,16 +190,17 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::path::Path;
 
-    use keyquake_core::{Span, Time};
+    use keyquake_core::{Policy, Span, Time};
 
     use keyquake_reports::record::Engine;
 
     use super::Plan;
     use super::testing::{plan, simulated};
-    use crate::profiles::IdpProfile;
+    use crate::profiles::{ClientProfile, IdpProfile};
     use crate::scenario::{Matrix, Source};
 
     fn at(secs: i64) -> Time {
@@ -277,6 +282,25 @@ mod tests {
     }
 
     #[test]
+    fn the_policy_of_a_client_comes_before_what_is_written_of_it() {
+        let jose = simulated("[fleet]\nprofile = \"jose\"");
+        assert_eq!(jose.policy, ClientProfile::find("jose").unwrap().policy().unwrap());
+        assert_eq!(jose.parameters["fleet.profile"], "jose");
+        let own = simulated("[fleet]\nprofile = \"jose\"\npolicy = { ttl = \"7m\" }");
+        assert_eq!(own.policy, Policy { ttl: Span::from_secs(420), ..jose.policy });
+
+        let text = "name = \"s\"\nduration = \"60s\"\n[fleet.policy]\nleeway = \"9s\"\n[traffic]\nrate = \"10/s\"\n\
+                    [matrix]\n\"fleet.profile\" = [\"jose\", \"pyjwt\"]";
+        let source = Source::new("", text, &["fleet.policy.http_limited=429".to_owned()]).unwrap();
+        let matrix = Matrix::of(&source).unwrap();
+        for (cell, name) in ["jose", "pyjwt"].into_iter().enumerate() {
+            let plan = Plan::of(&matrix.document(cell, None).unwrap(), Engine::Simulated).unwrap();
+            let policy = ClientProfile::find(name).unwrap().policy().unwrap();
+            assert_eq!(plan.policy, Policy { leeway: Span::from_secs(9), http_limited: 429, ..policy });
+        }
+    }
+
+    #[test]
     fn every_profile_that_knows_its_lead_makes_a_plan() {
         for profile in IdpProfile::all().iter().filter(|profile| profile.lead.is_some()) {
             let lines = format!("[idp]\nprofile = \"{}\"\n[[rotation]]\nat = \"30s\"", profile.name);
@@ -344,6 +368,7 @@ mod tests {
     #[test]
     fn every_scenario_of_the_repository_is_sound_and_asks_a_question() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut warnings = BTreeMap::new();
         for entry in fs::read_dir(root.join("scenarios")).unwrap() {
             let path = entry.unwrap().path();
             let text = fs::read_to_string(&path).unwrap();
@@ -361,8 +386,13 @@ mod tests {
             let question = plan.question.as_ref();
             assert!(question.is_some_and(|question| question.contains('?')), "{}", path.display());
             assert!(!plan.gates.is_empty(), "{}", path.display());
-            assert!(plans.iter().all(|plan| plan.warnings.is_empty()), "{}", path.display());
+            let found: BTreeSet<&String> = plans.iter().flat_map(|plan| &plan.warnings).collect();
+            let found: String = found.into_iter().map(|warning| format!("  {warning}\n")).collect();
+            warnings.insert(plan.name.clone(), if found.is_empty() { "  none\n".to_owned() } else { found });
         }
+        // Each of these is what the scenario is there to show, and those without show what is sound.
+        let warnings: String = warnings.iter().map(|(name, found)| format!("{name}\n{found}")).collect();
+        insta::assert_snapshot!(warnings);
         let readme = fs::read_to_string(root.join("README.md")).unwrap();
         let example = |n| readme.split("```toml\n").nth(n).unwrap().split("```").next().unwrap();
         let source = Source::new("README.md", example(1), &[]).unwrap();

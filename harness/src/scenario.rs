@@ -22,7 +22,7 @@ pub(crate) use self::matrix::{Chosen, Matrix};
 pub(crate) use self::source::{Document, Source, nearest};
 pub(crate) use self::token_source::TokenSource;
 use self::units::{Rate, SignedSpan};
-use crate::profiles::{IdpProfile, Known};
+use crate::profiles::{ClientProfile, IdpProfile, Known};
 
 /// A scenario as written.
 #[derive(Debug, Deserialize)]
@@ -72,6 +72,11 @@ impl Scenario {
     ///
     /// A name that is none.
     fn follow_profiles(&mut self) -> Result<(), UnknownProfile> {
+        if let Some(name) = self.fleet.profile.as_ref().filter(|name| ClientProfile::find(name).is_none()) {
+            let names = ClientProfile::all().iter().map(|profile| profile.name.as_str());
+            let field = "fleet.profile";
+            return Err(UnknownProfile { field, name: name.clone(), nearest: nearest(name, names) });
+        }
         let Some(name) = &self.idp.profile else { return Ok(()) };
         let profile = IdpProfile::find(name).ok_or_else(|| UnknownProfile {
             field: "idp.profile",
@@ -238,6 +243,8 @@ pub(crate) struct Restart {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Fleet {
+    /// The real client whose policy this is, but for what is written.
+    pub(crate) profile: Option<String>,
     pub(crate) replicas: u32,
     /// Caches in each replica: connections are handed to its workers in turn.
     pub(crate) workers: u32,
@@ -247,7 +254,7 @@ pub(crate) struct Fleet {
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { replicas: 1, workers: 1, cache: Cache::Staggered, policy: Policy::default() }
+        Self { profile: None, replicas: 1, workers: 1, cache: Cache::Staggered, policy: Policy::default() }
     }
 }
 

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
 use keyquake_core::{
-    Algorithm, Answer, Expectations, JwksError, KeyVersion, Keys as Candidates, Policy, PolicyError,
-    Rejection, Scratch, Time, Token, TokenKind, Verified,
+    Algorithm, Answer, Expectations, Freshness, JwksError, KeyVersion, Keys as Candidates, Policy,
+    PolicyError, Rejection, Scratch, Time, Token, TokenKind, Verified,
 };
 use keyquake_idp::Clock;
 use reqwest::{Certificate, Url};
@@ -29,7 +29,7 @@ use self::key::PublicKey;
 use self::keys::Keys;
 
 pub(crate) use self::fetch::{FetchLog, TimedFetch};
-pub(crate) use self::freshness::freshness;
+pub(crate) use self::freshness::{freshness, freshness_of};
 pub(crate) use self::http::status;
 pub(crate) use self::key::key_set;
 
@@ -140,13 +140,13 @@ impl Replica {
         }))
     }
 
-    /// Behaves as if a fetch had brought this key set at that moment, which may lie before the start.
+    /// Behaves as if a fetch had brought this key set with such headers at that moment, which may lie before the start.
     ///
     /// # Errors
     ///
     /// It is no key set.
-    pub(crate) fn preload(&self, body: &[u8], at: Time) -> Result<(), JwksError> {
-        self.keys.load().preload(key_set(body)?, at);
+    pub(crate) fn preload(&self, body: &[u8], freshness: Freshness, at: Time) -> Result<(), JwksError> {
+        self.keys.load().preload(key_set(body)?, freshness, at);
         Ok(())
     }
 

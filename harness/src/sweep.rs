@@ -1,7 +1,6 @@
 //! The same scenario under many settings: each cell of a matrix simulated several times, and by bisection what lies
 //! between them.
 
-mod crew;
 mod interval;
 mod search;
 mod seen;
@@ -18,6 +17,7 @@ use rand::Rng;
 use self::seen::Seen;
 #[cfg(test)]
 pub(crate) use self::seen::worst_401_share;
+use crate::crew;
 use crate::measure;
 use crate::plan::Plan;
 use crate::scenario::{Chosen, Matrix};

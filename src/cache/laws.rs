@@ -29,7 +29,7 @@ enum Op {
     EarlyTimeout,
     Wake,
     Invalidate,
-    Preload { keys: Vec<(usize, u64)>, age: Span },
+    Preload { keys: Vec<(usize, u64)>, freshness: Freshness, age: Span },
     Pass(Span),
 }
 
@@ -65,7 +65,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::EarlyTimeout),
         2 => Just(Op::Wake),
         1 => Just(Op::Invalidate),
-        1 => (keys(), span(0..60)).prop_map(|(keys, age)| Op::Preload { keys, age }),
+        1 => (keys(), freshness(), span(0..60))
+            .prop_map(|(keys, freshness, age)| Op::Preload { keys, freshness, age }),
         6 => span(0..20).prop_map(Op::Pass),
     ]
 }
@@ -515,11 +516,11 @@ impl Watched {
             Op::EarlyTimeout => self.early_timeout(),
             Op::Wake => self.wake(),
             Op::Invalidate => self.handle(Event::Invalidate).map(drop),
-            Op::Preload { keys, age } => {
+            Op::Preload { keys, freshness, age } => {
                 let set = key_set(&keys, 0);
                 self.deliver(&set, self.now - age);
                 self.failed = self.failed.filter(|failed| *failed > self.now - age);
-                self.handle(Event::Preload(set, self.now - age)).map(drop)
+                self.handle(Event::Preload(set, freshness, self.now - age)).map(drop)
             }
             Op::Pass(span) => {
                 self.check_until(span)?;

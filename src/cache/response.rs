@@ -77,7 +77,7 @@ impl Policy {
     }
 
     /// How long what such a response delivers stays fresh, jitter aside.
-    pub(super) fn lifetime(&self, freshness: Freshness) -> Span {
+    pub fn lifetime(&self, freshness: Freshness) -> Span {
         let said = freshness.max_age.map(|max_age| max_age.saturating_sub(freshness.age));
         let in_range = |said: &Span| (self.http_min..=self.http_max).contains(said);
         match (self.ttl_source, said) {

@@ -50,7 +50,7 @@ impl Rig {
     /// A cache that loaded these keys at second 0.
     fn loaded(policy: Policy, keys: &[&str]) -> Self {
         let mut rig = Self::new(policy);
-        assert_eq!(rig.handle(0, Event::Preload(set(keys), at(0))), Vec::<String>::new());
+        assert_eq!(rig.handle(0, Event::Preload(set(keys), Freshness::UNSAID, at(0))), Vec::<String>::new());
         rig
     }
 
@@ -235,7 +235,7 @@ fn a_back_off_spares_the_endpoint_until_a_success_forgives() {
     assert_eq!(rig.look_up(1, "b", "t1"), ["fetch 0"]);
     assert_eq!(rig.fetched(1, 0, Response::unanswered()), ["t1: Unavailable(Unanswered)"]);
     assert_eq!(rig.look_up(10, "b", "t2"), ["t2: Unavailable(Unanswered)"]);
-    assert_eq!(rig.handle(10, Event::Preload(set(&["a", "b"]), at(10))), [""; 0]);
+    assert_eq!(rig.handle(10, Event::Preload(set(&["a", "b"]), Freshness::UNSAID, at(10))), [""; 0]);
     assert_eq!(rig.look_up(10, "c", "t3"), ["fetch 1"], "a success ends the back-off");
     assert_eq!(rig.fetched(105, 1, Response::unanswered()), ["t3: Unavailable(Unanswered)"]);
     assert_eq!(rig.look_up(111, "a", "t4"), ["t4: a/0"], "expired, and stale serves through the back-off");
@@ -377,7 +377,7 @@ fn headers_set_the_lifetime_within_bounds() {
 fn jitter_spreads_lifetimes_and_repeats_with_its_seed() {
     let expiry = |seed| {
         let mut cache = KeyCache::<(), ()>::new(Policy { ttl_jitter: 0.5, ..base() }, seed).unwrap();
-        cache.handle(Event::Preload(set(&["a"]), at(0)), at(0), &mut vec![]);
+        cache.handle(Event::Preload(set(&["a"]), Freshness::UNSAID, at(0)), at(0), &mut vec![]);
         match cache.standing(&class("a"), at(0)) {
             Standing::Fixed { until, .. } => until,
             standing => panic!("{standing:?}"),

@@ -1,11 +1,12 @@
 //! `keyquake profiles`: what is known of real software, and where from.
 
+mod client;
 mod idp;
 
 use clap::Args;
 
 use super::{End, Unusable};
-use crate::profiles::IdpProfile;
+use crate::profiles::{ClientProfile, IdpProfile};
 use crate::scenario::nearest;
 use crate::terminal::print;
 
@@ -14,28 +15,37 @@ const GAP: &str = "  ";
 
 #[derive(Debug, Args)]
 pub(super) struct Profiles {
-    /// The one of this name alone.
+    /// All that is known of the one of this name.
     name: Option<String>,
-    /// Identity providers: what `idp.profile` stands for.
+    /// Identity providers, which `idp.profile` names, rather than the clients of `fleet.profile`.
     #[arg(long)]
     idp: bool,
 }
 
 impl Profiles {
     pub(super) fn execute(self) -> anyhow::Result<End> {
-        let chosen: Vec<&IdpProfile> = match &self.name {
-            None => IdpProfile::all().iter().collect(),
-            Some(name) => vec![IdpProfile::find(name).ok_or_else(|| Unusable(unknown(name)))?],
+        let text = match &self.name {
+            None if self.idp => idp::overview(),
+            None => client::overview()?,
+            Some(name) => match (ClientProfile::find(name).filter(|_| !self.idp), IdpProfile::find(name)) {
+                (Some(client), _) => client::details(client)?,
+                (None, Some(idp)) => idp::details(idp),
+                (None, None) => return Err(Unusable(unknown(name)).into()),
+            },
         };
-        print(&idp::text(&chosen));
+        print(&text);
         Ok(End::Done)
     }
 }
 
 fn unknown(name: &str) -> String {
-    let hint = match nearest(name, IdpProfile::all().iter().map(|profile| profile.name.as_str())) {
+    let clients = ClientProfile::all().iter().map(|profile| profile.name.as_str());
+    let idps = IdpProfile::all().iter().map(|profile| profile.name.as_str());
+    let hint = match nearest(name, clients.chain(idps)) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
-        None => "`keyquake profiles` lists them all".to_owned(),
+        None => {
+            "`keyquake profiles` lists clients, and `keyquake profiles --idp` identity providers".to_owned()
+        }
     };
     format!("error: unknown profile `{name}`\nhint: {hint}")
 }
@@ -69,6 +79,6 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_the_nearest() {
         assert!(unknown("dexx").ends_with("hint: did you mean `dex`?"));
-        assert!(unknown("0").ends_with("hint: `keyquake profiles` lists them all"));
+        assert!(unknown("0").ends_with("identity providers"));
     }
 }

@@ -9,10 +9,12 @@ use crate::seed;
 
 /// Caches that never expire are given ages up to this.
 const STAGGER_FOREVER: Span = Span::from_secs(3_600);
+/// Caches that expire at once are given ages up to this.
+const STAGGER_NEVER: Span = Span::from_secs(1);
 
 /// The ages that caches can have.
 pub(super) fn oldest(period: Span) -> Span {
-    period.min(STAGGER_FOREVER)
+    period.clamp(STAGGER_NEVER, STAGGER_FOREVER)
 }
 
 /// When the cache of each instance was filled; `None` for a cold one.

@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 
 use axum::http::HeaderValue;
 use keyquake_core::{Policy, Span, Time};
-use keyquake_idp::{Endpoint, FaultWindow, Rotation, Share, Style, Timeline};
+use keyquake_idp::{Endpoint, FaultWindow, Forgery, Rotation, Share, Style, Timeline};
 use keyquake_reports::record::{Comparison, Engine, Extreme, Gate, Metric, Unit};
 
 use super::coupled;
 use super::faults::{self, fault_title};
+use super::pairs::Pair;
 use super::{Checked, Disturbance, Plan, Runbook, Search, caches, streams};
 use crate::profiles::{Evidence, IdpProfile};
 use crate::scenario::range::Range;
 use crate::scenario::units::SignedSpan;
-use crate::scenario::{self, Action, Cache, Document, Idp, Phase, Restart, Scenario, Source, nearest};
+use crate::scenario::{
+    self, Action, Cache, Document, Idp, Phase, Restart, Scenario, Source, TokenSource, nearest,
+};
 use crate::seed;
+use crate::sut::freshness_of;
 
 /// The longest run, by the wall clock.
 const MAX_WALL: Span = Span::from_secs(24 * 3_600);
@@ -63,13 +67,14 @@ impl Plan {
         let timeline = check.timeline(&rotations, &faults)?;
         let streams = streams::check(source, &scenario, &timeline)?;
         let runbook = check.runbook()?;
+        let risks = check.risks(&rotations);
         let rotations: Vec<Rotation> = rotations.into_iter().map(|(_, rotation)| rotation).collect();
         let (gates, wishes, searches) = (check.gates()?, check.wishes()?, check.searches()?);
         check.cache()?;
-        let warnings = check.warnings();
+        let warnings = risks.into_iter().chain(check.warnings()).collect();
         let Scenario { fleet, warmup, seed, .. } = &scenario;
         let instances = fleet.replicas as usize * fleet.workers as usize;
-        let caches = caches::filled(fleet.cache, fleet.policy.period(), *warmup, instances, *seed);
+        let caches = caches::filled(fleet.cache, check.period(), *warmup, instances, *seed);
         let start = Time::ZERO - scenario.warmup;
         let floods = streams.iter().flat_map(|stream| streams::floods(stream, start));
         let mut plan = Self {
@@ -95,6 +100,7 @@ impl Plan {
             algorithm: scenario.idp.algorithm,
             token_lifetime: scenario.idp.token_lifetime(),
             cache_control: scenario.idp.cache_control(),
+            freshness: freshness_of(scenario.idp.cache_control().as_deref()),
             tls: scenario.idp.tls,
             fetch_time: scenario.simulate.fetch_time,
             replicas: scenario.fleet.replicas,
@@ -256,9 +262,7 @@ impl Check<'_> {
             self.require(times == 1 || written.every > Some(Span::ZERO), &path("times"), message)?;
             let shift = match written.phase {
                 Phase::Fixed => Span::ZERO,
-                Phase::Spread => {
-                    caches::oldest(self.scenario.fleet.policy.period()).scale(1.0 / f64::from(times))
-                }
+                Phase::Spread => caches::oldest(self.period()).scale(1.0 / f64::from(times)),
             };
             let step = written.every.unwrap_or_default().saturating_add(shift);
             let last = written.at.saturating_add(step.scale(f64::from(times - 1)));
@@ -455,21 +459,26 @@ impl Check<'_> {
         Ok(Gate { metric: known, of: written.of.clone(), comparison, limit: value })
     }
 
+    /// How this IdP and this client go together. The cells of a sweep are there to find out.
+    fn risks(&self, rotations: &[(usize, Rotation)]) -> Vec<String> {
+        if self.source.is_cell() {
+            return Vec::new();
+        }
+        let Scenario { idp, fleet, traffic, .. } = self.scenario;
+        let stray = TokenSource::Forged(Forgery::UnknownKid);
+        let pair = Pair {
+            idp,
+            policy: &fleet.policy,
+            token_reach: self.token_reach(),
+            strays: traffic.stream.iter().any(|stream| stream.token == stray),
+        };
+        pair.risks(rotations)
+    }
+
     /// What is odd about a scenario that can be run.
     fn warnings(&self) -> Vec<String> {
         let Scenario { speed, traffic, fleet, .. } = self.scenario;
-        let reach = self.token_reach();
         let mut warnings = Vec::new();
-        for (i, rotation) in self.scenario.rotation.iter().enumerate() {
-            let retained = rotation.retention.filter(|kept| *kept > Span::ZERO && *kept < reach);
-            if let Some(kept) = retained {
-                warnings.push(format!(
-                    "rotation {}: the old key is kept for {kept}, but its tokens live for {reach} with the leeway: \
-                     valid tokens will lose their key",
-                    i + 1,
-                ));
-            }
-        }
         for (i, fault) in self.scenario.fault.iter().enumerate() {
             if fault.discovery.is_some() {
                 warnings.push(format!(
@@ -496,6 +505,12 @@ impl Check<'_> {
 
     fn profile(&self) -> Option<&'static IdpProfile> {
         self.scenario.idp.profile.as_deref().and_then(IdpProfile::find)
+    }
+
+    /// How long a cache goes without fetching while nothing happens.
+    fn period(&self) -> Span {
+        let freshness = freshness_of(self.scenario.idp.cache_control().as_deref());
+        self.scenario.fleet.policy.period(freshness)
     }
 
     /// What the IdP's profile fills in, in a line: numbers that are a guess are called one.
@@ -543,11 +558,13 @@ impl Check<'_> {
         ];
         let tls = idp.tls.then(|| ("idp.tls", "true".to_owned()));
         let profile = idp.profile.clone().map(|name| ("idp.profile", name));
+        let client = fleet.profile.clone().map(|name| ("fleet.profile", name));
         let header = idp.cache_control.clone().map(|header| ("idp.cache_control", header));
         let own = own
             .into_iter()
             .chain(tls)
             .chain(profile)
+            .chain(client)
             .chain(header)
             .map(|(name, value)| (name.to_owned(), value));
         policy_parameters(&fleet.policy).into_iter().chain(own).collect()

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::range;
 use super::value::Value;
 use super::{Scenario, UnknownProfile};
+use crate::profiles::ClientProfile;
 
 /// How many names are listed beside a hint at one of them.
 const LISTED: usize = 12;
@@ -250,11 +251,13 @@ impl<'s> Document<'s> {
     ///
     /// What is wrong, as a finished text.
     pub(crate) fn scenario(&self) -> Result<Scenario, String> {
-        let mut scenario = Scenario::deserialize(Value::from(self.tree.clone()))
-            .map_err(|complaint| self.explain(&complaint))?;
+        let mut tree = self.tree.clone();
+        lay_over_profile(tree.get_mut());
+        let mut scenario =
+            Scenario::deserialize(Value::from(tree)).map_err(|complaint| self.explain(&complaint))?;
         scenario.follow_profiles().map_err(|UnknownProfile { field, name, nearest }| {
             let hint = nearest.map_or_else(
-                || "`keyquake profiles --idp` lists them".to_owned(),
+                || "`keyquake profiles` and `keyquake profiles --idp` list them".to_owned(),
                 |nearest| format!("did you mean `{nearest}`?"),
             );
             self.complain(field, format!("unknown profile `{name}`"), Some(hint))
@@ -308,6 +311,26 @@ impl<'s> Document<'s> {
             table = inner;
         }
         spans
+    }
+}
+
+/// Lays the policy of a fleet over that of the client which it names, if there is one of that name.
+fn lay_over_profile(tree: &mut DeTable<'_>) {
+    let Some(DeValue::Table(fleet)) = tree.get_mut("fleet").map(Spanned::get_mut) else { return };
+    let profile = fleet.get("profile").and_then(|name| ClientProfile::find(name.get_ref().as_str()?));
+    let base = profile.and_then(|profile| DeTable::parse(profile.text()).ok());
+    let Some(mut base) = base.map(Spanned::into_inner) else { return };
+    match fleet.get_mut("policy").map(Spanned::get_mut) {
+        Some(DeValue::Table(policy)) => {
+            let written = std::mem::take(policy);
+            overlay(&mut base, written);
+            *policy = base;
+        }
+        // What is no table is complained about.
+        Some(_) => {}
+        None => {
+            fleet.insert(Spanned::new(0..0, "policy".into()), Spanned::new(0..0, DeValue::Table(base)));
+        }
     }
 }
 

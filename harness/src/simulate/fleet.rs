@@ -88,7 +88,8 @@ impl Fleet {
         for (instance, filled) in (0..plan.instances()).zip(&plan.caches) {
             let mut cache = cold(plan, instance)?;
             if let Some(at) = filled {
-                cache.cache.handle(Event::Preload(world.published(*at), *at), start, &mut Vec::new());
+                let preload = Event::Preload(world.published(*at), plan.freshness, *at);
+                cache.cache.handle(preload, start, &mut Vec::new());
             }
             fleet.current.push(fleet.caches.len());
             fleet.caches.push(cache);

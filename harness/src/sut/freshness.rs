@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::http::HeaderMap;
 use axum::http::header::{AGE, AsHeaderName, CACHE_CONTROL, DATE, EXPIRES};
+use axum::http::{HeaderMap, HeaderValue};
 use keyquake_core::{Freshness, Span};
 
 /// Reads the headers that speak of freshness (RFC 9111 section 4.2).
@@ -21,6 +21,12 @@ pub(crate) fn freshness(headers: &HeaderMap) -> Freshness {
     // `max-age` overrides `Expires` (section 5.3).
     said.max_age = said.max_age.or_else(|| expires(headers));
     said
+}
+
+/// What a key set says that comes with this `Cache-Control` header and no other that matters.
+pub(crate) fn freshness_of(cache_control: Option<&str>) -> Freshness {
+    let header = cache_control.and_then(|value| HeaderValue::from_str(value).ok());
+    freshness(&header.map(|value| (CACHE_CONTROL, value)).into_iter().collect())
 }
 
 /// The directives of all `Cache-Control` headers with their arguments, quotes removed (section 5.2).

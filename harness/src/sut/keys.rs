@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use keyquake_core::{
-    Answer, Class, Decision, Event, FetchFailure, FetchId, KeyCache, KeySet, KeyVersion, Policy, PolicyError,
-    Published, Time,
+    Answer, Class, Decision, Event, FetchFailure, FetchId, Freshness, KeyCache, KeySet, KeyVersion, Policy,
+    PolicyError, Published, Time,
 };
 use keyquake_idp::Clock;
 use tokio::sync::{oneshot, watch};
@@ -95,9 +95,9 @@ impl Keys {
         self.handle(Event::Start);
     }
 
-    /// Behaves as if a fetch had brought these keys at that moment.
-    pub(super) fn preload(self: &Arc<Self>, set: Arc<KeySet<PublicKey>>, at: Time) {
-        self.handle(Event::Preload(set, at));
+    /// Behaves as if a fetch had brought these keys with such headers at that moment.
+    pub(super) fn preload(self: &Arc<Self>, set: Arc<KeySet<PublicKey>>, freshness: Freshness, at: Time) {
+        self.handle(Event::Preload(set, freshness, at));
     }
 
     async fn ask(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Method;
 use axum::routing::get;
-use keyquake_core::{Algorithm, LimiterKind, OnMiss, Policy, Response, Span, Time, UnixTime};
+use keyquake_core::{Algorithm, Freshness, LimiterKind, OnMiss, Policy, Response, Span, Time, UnixTime};
 use keyquake_idp::{Clock, Forgery};
 use tokio::net::TcpListener;
 use tokio::time::advance;
@@ -71,7 +71,7 @@ async fn each_fetch_is_given_up_at_its_own_moment() {
 async fn after_a_rotation_without_overlap_only_the_new_key_counts() {
     let mut stage = Stage::new(Policy::default());
     let [old, new] = [signer(ES256), signer(ES256)];
-    stage.replica.preload(&jwks(&[&old]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&old]), Freshness::UNSAID, Time::ZERO).unwrap();
     assert_eq!(stage.api(&token(&old)).await.unwrap().status, 200);
 
     let reply = stage.api(&token(&new));
@@ -89,7 +89,7 @@ async fn after_a_rotation_without_overlap_only_the_new_key_counts() {
 async fn a_policy_that_does_not_refetch_refuses_at_once() {
     let policy = Policy { on_unknown_kid: OnMiss::Reject, http_unknown_kid: 403, ..Policy::default() };
     let mut stage = Stage::new(policy);
-    stage.replica.preload(&jwks(&[&signer(ES256)]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&signer(ES256)]), Freshness::UNSAID, Time::ZERO).unwrap();
     let reply = stage.api(&token(&signer(ES256))).await.unwrap();
     assert_eq!((outcome(&reply), reply.challenge.as_deref()), ((403, "kid_unknown"), None));
     assert!(!stage.has_fetched());
@@ -101,7 +101,7 @@ async fn the_limiter_refuses_further_unknown_keys() {
         Policy { limiter: LimiterKind::Window, limiter_burst: 1, http_limited: 429, ..Policy::default() };
     let mut stage = Stage::new(policy);
     let known = signer(ES256);
-    stage.replica.preload(&jwks(&[&known]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&known]), Freshness::UNSAID, Time::ZERO).unwrap();
     let reply = stage.api(&forged(&known, Forgery::UnknownKid));
     stage.next_fetch().await.send(delivery(&[&known])).unwrap();
     assert_eq!(outcome(&reply.await.unwrap()), (401, "kid_unknown"));
@@ -136,7 +136,7 @@ async fn a_bad_signature_is_tried_again_once() {
         for cold in [false, true] {
             let mut stage = Stage::new(Policy { on_bad_signature: OnMiss::Refetch, ..Policy::default() });
             if !cold {
-                stage.replica.preload(&jwks(&[&old]), Time::ZERO).unwrap();
+                stage.replica.preload(&jwks(&[&old]), Freshness::UNSAID, Time::ZERO).unwrap();
             }
             let reply = stage.api(&token);
             if cold {
@@ -153,7 +153,7 @@ async fn a_bad_signature_is_tried_again_once() {
 async fn a_session_needs_the_nonce_of_its_login() {
     let stage = Stage::new(Policy::default());
     let key = signer(ES256);
-    stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
     let with_nonce = format!("Bearer {}", id_token(&key, Some("n-0S6_WzA2Mj")));
     let without = format!("Bearer {}", id_token(&key, None));
     let right = ("x-nonce", "n-0S6_WzA2Mj");
@@ -174,7 +174,7 @@ async fn a_session_needs_the_nonce_of_its_login() {
 async fn each_endpoint_takes_one_kind_of_token() {
     let stage = Stage::new(Policy::default());
     let key = signer(ES256);
-    stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
     let reply = stage.api(&id_token(&key, Some("nonce"))).await.unwrap();
     assert_eq!(outcome(&reply), (401, "malformed"));
     let credentials = format!("Bearer {}", token(&key));
@@ -187,7 +187,7 @@ async fn each_endpoint_takes_one_kind_of_token() {
 async fn refusals_name_their_cause() {
     let mut stage = Stage::new(Policy::default());
     let key = signer(ES256);
-    stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
     for (name, token) in [
         ("malformed", "a.b".to_owned()),
         ("algorithm_denied", token(&signer(Algorithm::Rs256))),
@@ -220,7 +220,7 @@ async fn requests_without_credentials_are_told_how() {
 async fn every_answer_names_its_replica() {
     let stage = Stage::new(Policy::default());
     let key = signer(ES256);
-    stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
     let credentials = format!("Bearer {}", token(&key));
     let accepted = stage.get("/api", &[("authorization", &credentials)]).await.unwrap();
     assert_eq!((accepted.status, accepted.replica.as_deref()), (200, Some("7")));
@@ -236,7 +236,7 @@ async fn every_answer_names_its_replica() {
 async fn tokens_expire_by_the_clock_and_the_leeway_of_the_policy() {
     let stage = Stage::new(Policy { ttl: Span::INFINITE, leeway: Span::from_secs(10), ..Policy::default() });
     let key = signer(ES256);
-    stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
     advance(Duration::from_millis(3_609_999)).await;
     assert_eq!(stage.api(&token(&key)).await.unwrap().status, 200);
     advance(Duration::from_millis(1)).await;
@@ -248,11 +248,11 @@ async fn keys_that_are_too_old_are_fetched_again() {
     let mut stage = Stage::new(Policy::default());
     let key = signer(ES256);
     let body = jwks(&[&key]);
-    stage.replica.preload(&body, Time::ZERO - Span::from_secs(600)).unwrap();
+    stage.replica.preload(&body, Freshness::UNSAID, Time::ZERO - Span::from_secs(600)).unwrap();
     let reply = stage.api(&token(&key));
     stage.next_fetch().await.send(delivery(&[&key])).unwrap();
     assert_eq!(reply.await.unwrap().status, 200);
-    assert!(stage.replica.preload(b"<html>", Time::ZERO).is_err());
+    assert!(stage.replica.preload(b"<html>", Freshness::UNSAID, Time::ZERO).is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,7 +273,7 @@ async fn a_restart_leaves_a_cold_cache_and_nobody_behind() {
 async fn nobody_waits_for_a_refresh_ahead_of_time() {
     let mut stage = Stage::new(Policy { refresh_ahead: Span::from_secs(60), ..Policy::default() });
     let [key, next] = [signer(ES256), signer(ES256)];
-    stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
     advance(Duration::from_secs(540)).await;
     for _ in 0..2 {
         assert_eq!(stage.api(&token(&key)).await.unwrap().status, 200);

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use keyquake_reports::evaluate;
 use keyquake_reports::record::{self, Extreme, Finding, GateState, Outcome};
 
-use super::{Sweep, crew, plan};
+use super::{Sweep, plan};
+use crate::crew;
 use crate::plan::Search;
 use crate::scenario::Chosen;
 

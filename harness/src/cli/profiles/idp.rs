@@ -8,14 +8,23 @@ every: from one rotation to the next; ahead: a new key is published before it si
 stays published (inf: until somebody deletes it); keys: published while nothing happens; tokens: they live.
 D documented, S in the source code, O observed by others, ? a guess so that there is a number, - not known\n";
 
-/// The table, and what stands behind each of its rows.
-pub(super) fn text(profiles: &[&IdpProfile]) -> String {
+/// All of them, a row each.
+pub(super) fn overview() -> String {
+    let all: Vec<&IdpProfile> = IdpProfile::all().iter().collect();
+    format!("{}\n`keyquake profiles NAME` says what was read, and where.\n", rows(&all))
+}
+
+/// A row, and what stands behind it.
+pub(super) fn details(profile: &IdpProfile) -> String {
+    format!("{}\n{}", rows(&[profile]), behind(profile))
+}
+
+fn rows(profiles: &[&IdpProfile]) -> String {
     let headings = ["idp.profile", "every", "ahead", "kept", "keys", "tokens", "Cache-Control of the JWKS"];
     let rows: Vec<_> = std::iter::once(headings.map(str::to_owned))
         .chain(profiles.iter().map(|profile| row(profile)))
         .collect();
-    let behind: String = profiles.iter().map(|profile| format!("\n{}", behind(profile))).collect();
-    format!("{}\n{LEGEND}{behind}", table(&rows))
+    format!("{}\n{LEGEND}", table(&rows))
 }
 
 fn row(profile: &IdpProfile) -> [String; 7] {
@@ -77,6 +86,8 @@ mod tests {
 
     #[test]
     fn the_table_shows_every_provider_with_what_is_known_of_it() {
-        insta::assert_snapshot!(text(&IdpProfile::all().iter().collect::<Vec<_>>()));
+        let behind: String =
+            IdpProfile::all().iter().map(|profile| format!("\n{}", behind(profile))).collect();
+        insta::assert_snapshot!(overview() + &behind);
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use keyquake_core::{LimiterAnchor, LimiterKind, LimiterScope, Span, UnixTime};
+use keyquake_core::{Freshness, LimiterAnchor, LimiterKind, LimiterScope, Span, UnixTime};
 use tokio::runtime::Handle;
 use tokio::time::advance;
 
@@ -14,7 +14,7 @@ use keyquake_core::Algorithm::Es256;
 async fn published_keys_are_found_without_the_lock() {
     let stage = Stage::new(Policy::default());
     let key = signer(Es256);
-    stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
 
     let (status, statuses) = mpsc::channel();
     let keys = stage.replica.keys.load_full();
@@ -37,7 +37,7 @@ async fn keys_that_may_serve_longer_are_published_again() {
         ..Policy::default()
     });
     let key = signer(Es256);
-    stage.replica.preload(&jwks(&[&key]), Time::ZERO).unwrap();
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
     let is_published = |stage: &Stage| {
         let published = stage.replica.keys.load().published();
         published.keys(Some(key.key.kid().as_str()), Es256, stage.clock.now()).is_some()

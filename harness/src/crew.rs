@@ -9,7 +9,7 @@ use std::thread;
 /// # Errors
 ///
 /// That of the first piece that failed, in their order and not in that of the clock.
-pub(super) fn all<T: Send, E: Send>(
+pub(crate) fn all<T: Send, E: Send>(
     threads: usize,
     pieces: usize,
     work: impl Fn(usize) -> Result<T, E> + Sync,
