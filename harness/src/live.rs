@@ -242,6 +242,7 @@ impl Site<'_> {
             ca: ca.cloned(),
             algorithm: plan.algorithm,
             policy: plan.policy.clone(),
+            capacity: plan.capacity,
             jitter_seed: seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64(),
             clock,
             fetch_log: fetches.clone(),

@@ -15,6 +15,7 @@ use keyquake_reports::record::{Extreme, Gate};
 
 use crate::scenario::range::Range;
 use crate::scenario::{Arrivals, Cache, Endpoint, Limits, TokenSource, Traffic};
+use crate::sut::Capacity;
 
 /// What will run. It can only come from [`Plan::check`], so whoever holds one need not check again.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) replicas: u32,
     /// Instances, that is caches, per replica.
     pub(crate) workers: u32,
+    /// How many requests each worker handles at a time; `None` for as many as come.
+    pub(crate) capacity: Option<Capacity>,
     pub(crate) policy: Policy,
     /// How old the caches are when event time starts.
     cache: Cache,

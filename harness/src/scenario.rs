@@ -248,13 +248,25 @@ pub(crate) struct Fleet {
     pub(crate) replicas: u32,
     /// Caches in each replica: connections are handed to its workers in turn.
     pub(crate) workers: u32,
+    /// How many requests each worker handles at a time.
+    pub(crate) concurrency: Option<u32>,
+    /// How many more wait for that in each.
+    pub(crate) queue: Option<u32>,
     pub(crate) cache: Cache,
     pub(crate) policy: Policy,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { profile: None, replicas: 1, workers: 1, cache: Cache::Staggered, policy: Policy::default() }
+        Self {
+            profile: None,
+            replicas: 1,
+            workers: 1,
+            concurrency: None,
+            queue: None,
+            cache: Cache::Staggered,
+            policy: Policy::default(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod hostile;
 mod http;
 mod key;
 mod keys;
+mod places;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -15,7 +16,7 @@ mod tests;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::http::HeaderValue;
 use keyquake_core::{
     Algorithm, Answer, Expectations, Freshness, JwksError, KeyVersion, Keys as Candidates, Policy,
@@ -27,11 +28,13 @@ use reqwest::{Certificate, Url};
 use self::fetch::{Fetch, over_http};
 use self::key::PublicKey;
 use self::keys::Keys;
+use self::places::Places;
 
 pub(crate) use self::fetch::{FetchLog, TimedFetch};
 pub(crate) use self::freshness::{freshness, freshness_of};
 pub(crate) use self::http::status;
 pub(crate) use self::key::key_set;
+pub(crate) use self::places::Capacity;
 
 /// What a replica is like.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) ca: Option<Certificate>,
     /// How it caches them.
     pub(crate) policy: Policy,
+    /// How many requests it handles at a time; `None` for as many as come.
+    pub(crate) capacity: Option<Capacity>,
     /// What the lengths that the policy leaves to chance follow from.
     pub(crate) jitter_seed: u64,
     /// What ages its cache and dates its claims.
@@ -75,10 +80,13 @@ pub(crate) struct Replica {
     api: Expectations,
     session: Expectations,
     policy: Policy,
+    capacity: Option<Capacity>,
     jitter_seed: u64,
     clock: Clock,
     fetch: Fetch,
     keys: ArcSwap<Keys>,
+    /// Each process has places of its own, as it has a cache.
+    places: ArcSwapOption<Places>,
 }
 
 /// A token as it is presented.
@@ -122,7 +130,7 @@ impl Replica {
     }
 
     fn with_fetch(settings: Settings, fetch: Fetch) -> Result<Arc<Self>, PolicyError> {
-        let Settings { policy, clock, jitter_seed, .. } = settings;
+        let Settings { policy, capacity, clock, jitter_seed, .. } = settings;
         let expect = |token| Expectations {
             algorithms: vec![settings.algorithm],
             leeway: policy.leeway,
@@ -133,7 +141,9 @@ impl Replica {
             api: expect(TokenKind::AccessToken),
             session: expect(TokenKind::IdToken),
             keys: Keys::new(policy.clone(), jitter_seed, clock, Arc::clone(&fetch))?.into(),
+            places: ArcSwapOption::from_pointee(capacity.map(Places::new)),
             policy,
+            capacity,
             jitter_seed,
             clock,
             fetch,
@@ -160,6 +170,7 @@ impl Replica {
         let keys = Keys::new(self.policy.clone(), self.jitter_seed, self.clock, fetch)?;
         keys.start();
         self.keys.store(keys);
+        self.places.store(self.capacity.map(Places::new).map(Arc::new));
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use crate::scenario::{
     self, Action, Cache, Document, Idp, Phase, Restart, Scenario, Source, TokenSource, nearest,
 };
 use crate::seed;
-use crate::sut::freshness_of;
+use crate::sut::{Capacity, freshness_of};
 
 /// The longest run, by the wall clock.
 const MAX_WALL: Span = Span::from_secs(24 * 3_600);
@@ -36,6 +36,10 @@ const MAX_SEARCHES: usize = 10;
 const MAX_ACTIONS: usize = 100;
 /// The most often that one rotation repeats.
 const MAX_TIMES: u32 = 200;
+/// The most requests that a worker handles at a time, and that wait for it.
+const MAX_PLACES: u32 = 100_000;
+/// How many wait for a worker unless the file says.
+const QUEUE: u32 = 1_000;
 
 impl Plan {
     /// Checks a scenario against itself.
@@ -71,6 +75,7 @@ impl Plan {
         let rotations: Vec<Rotation> = rotations.into_iter().map(|(_, rotation)| rotation).collect();
         let (gates, wishes, searches) = (check.gates()?, check.wishes()?, check.searches()?);
         check.cache()?;
+        let capacity = check.capacity()?;
         let warnings = risks.into_iter().chain(check.warnings()).collect();
         let Scenario { fleet, warmup, seed, .. } = &scenario;
         let instances = fleet.replicas as usize * fleet.workers as usize;
@@ -105,6 +110,7 @@ impl Plan {
             fetch_time: scenario.simulate.fetch_time,
             replicas: scenario.fleet.replicas,
             workers: scenario.fleet.workers,
+            capacity,
             policy: scenario.fleet.policy,
             traffic: scenario.traffic,
             limits: scenario.limits,
@@ -507,6 +513,20 @@ impl Check<'_> {
         self.scenario.idp.profile.as_deref().and_then(IdpProfile::find)
     }
 
+    fn capacity(&self) -> Result<Option<Capacity>, String> {
+        let fleet = &self.scenario.fleet;
+        let message = "a queue is for those that `concurrency` leaves waiting: set that too";
+        self.require(fleet.queue.is_none() || fleet.concurrency.is_some(), "fleet.queue", message)?;
+        let Some(concurrency) = fleet.concurrency else { return Ok(None) };
+        let queue = fleet.queue.unwrap_or(QUEUE);
+        let counts = [("fleet.concurrency", 1, concurrency), ("fleet.queue", 0, queue)];
+        for (path, least, count) in counts {
+            let message = format!("must lie between {least} and {MAX_PLACES}");
+            self.require((least..=MAX_PLACES).contains(&count), path, &message)?;
+        }
+        Ok(Some(Capacity { concurrency, queue }))
+    }
+
     /// How long a cache goes without fetching while nothing happens.
     fn period(&self) -> Span {
         let freshness = freshness_of(self.scenario.idp.cache_control().as_deref());
@@ -560,12 +580,16 @@ impl Check<'_> {
         let profile = idp.profile.clone().map(|name| ("idp.profile", name));
         let client = fleet.profile.clone().map(|name| ("fleet.profile", name));
         let header = idp.cache_control.clone().map(|header| ("idp.cache_control", header));
+        let concurrency = fleet.concurrency.map(|count| ("fleet.concurrency", count.to_string()));
+        let queue = fleet.queue.map(|count| ("fleet.queue", count.to_string()));
         let own = own
             .into_iter()
             .chain(tls)
             .chain(profile)
             .chain(client)
             .chain(header)
+            .chain(concurrency)
+            .chain(queue)
             .map(|(name, value)| (name.to_owned(), value));
         policy_parameters(&fleet.policy).into_iter().chain(own).collect()
     }

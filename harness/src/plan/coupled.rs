@@ -24,6 +24,8 @@ pub(super) fn reason(plan: &Plan) -> Option<&'static str> {
         Some("sessions keep to their replicas")
     } else if hit_tokens() {
         Some("the token endpoint has faults")
+    } else if plan.capacity.is_some() {
+        Some("workers handle only so many requests at a time")
     } else if matches!(plan.policy.coalescing, Coalescing::LockRecheck | Coalescing::Serial)
         || plan.policy.readers_during_fetch == Readers::Block
     {
@@ -52,6 +54,7 @@ mod tests {
                 "[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\ntoken = { delay = \"1s\" }",
                 "the token endpoint has faults",
             ),
+            ("[fleet]\nconcurrency = 3", "workers handle only so many requests at a time"),
             ("[fleet.policy]\ncoalescing = \"lock_recheck\"", "requests queue for the lock of a cache"),
             ("[fleet.policy]\nreaders_during_fetch = \"block\"", "requests queue for the lock of a cache"),
             ("[[rotation]]\nat = \"10s\"\nstyle = \"revoke\"\nreplace = false", "for a while no key signs"),

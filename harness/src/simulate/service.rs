@@ -1,6 +1,6 @@
 //! The services in virtual time: requests go in, and their ends come out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use keyquake_core::{Answer, Event, KeyCache, KeyVersion, Keys, Rejection, Standing, Time};
 
@@ -24,6 +24,17 @@ pub(super) struct Service<'p> {
     /// How many of them have a client that waits.
     awaited: usize,
     ended: Vec<(Ticket, Outcome)>,
+    /// Who handles so many requests at a time, by cache, where there is a limit.
+    places: BTreeMap<usize, Places>,
+    /// The caches at which a place has become free.
+    freed: Vec<usize>,
+}
+
+/// The places of a worker.
+#[derive(Default)]
+struct Places {
+    taken: u32,
+    waiting: VecDeque<Ticket>,
 }
 
 struct Request {
@@ -34,6 +45,8 @@ struct Request {
     tried: Option<KeyVersion>,
     /// Whether its client has lost patience.
     given_up: bool,
+    /// Whether it is handled, and does not wait for that.
+    handled: bool,
 }
 
 /// What requests with one token meet at an instance.
@@ -62,8 +75,17 @@ impl<'p> Service<'p> {
         for (at, replica) in restarts {
             agenda.add(*at, Due::Restart(*replica));
         }
-        let mut service =
-            Self { plan, world, fleet, agenda, under_way: BTreeMap::new(), awaited: 0, ended: Vec::new() };
+        let mut service = Self {
+            plan,
+            world,
+            fleet,
+            agenda,
+            under_way: BTreeMap::new(),
+            awaited: 0,
+            ended: Vec::new(),
+            places: BTreeMap::new(),
+            freed: Vec::new(),
+        };
         for instance in 0..plan.instances() {
             service.start(instance, Time::ZERO - plan.warmup);
         }
@@ -196,6 +218,7 @@ impl<'p> Service<'p> {
                 }
                 Due::GiveUp(ticket) => self.give_up(ticket),
             }
+            self.call_up(now);
         }
         Ok(())
     }
@@ -203,19 +226,53 @@ impl<'p> Service<'p> {
     /// A request reaches an instance. Each has a ticket of its own.
     pub(super) fn enter(&mut self, ticket: Ticket, token: Token, instance: u32, now: Time) {
         let cache = self.fleet.cache_of(instance);
-        let class = token.class.clone();
-        self.under_way.insert(ticket, Request { token, cache, tried: None, given_up: false });
+        let request = Request { token, cache, tried: None, given_up: false, handled: false };
+        self.under_way.insert(ticket, request);
         self.awaited += 1;
+        self.admit(ticket, cache, now);
+        self.call_up(now);
+        if self.under_way.contains_key(&ticket) {
+            self.agenda.add(now + self.plan.traffic.timeout, Due::GiveUp(ticket));
+        }
+    }
+
+    /// Lets a request have a place, wait for one, or go.
+    fn admit(&mut self, ticket: Ticket, cache: usize, now: Time) {
+        let Some(capacity) = self.plan.capacity else { return self.handle(ticket, now) };
+        let places = self.places.entry(cache).or_default();
+        if places.taken < capacity.concurrency {
+            places.taken += 1;
+            self.handle(ticket, now);
+        } else if places.waiting.len() < capacity.queue as usize {
+            places.waiting.push_back(ticket);
+        } else {
+            self.refuse(ticket, Rejection::Overloaded);
+        }
+    }
+
+    /// Lets those who wait have the places that have become free.
+    fn call_up(&mut self, now: Time) {
+        while let Some(cache) = self.freed.pop() {
+            let Some(places) = self.places.get_mut(&cache) else { continue };
+            places.taken -= 1;
+            if let Some(ticket) = places.waiting.pop_front() {
+                places.taken += 1;
+                self.handle(ticket, now);
+            }
+        }
+    }
+
+    fn handle(&mut self, ticket: Ticket, now: Time) {
+        let Some(request) = self.under_way.get_mut(&ticket) else { return };
+        request.handled = true;
+        let (cache, class) = (request.cache, request.token.class.clone());
         match class {
             Some(class) => {
-                let reaction =
-                    self.fleet.handle(cache, Event::Lookup { class, ticket }, now, &mut self.world);
+                let event = Event::Lookup { class, ticket };
+                let reaction = self.fleet.handle(cache, event, now, &mut self.world);
                 self.carry_out(reaction, now);
             }
             None => self.refuse(ticket, Rejection::AlgorithmDenied),
-        }
-        if self.under_way.contains_key(&ticket) {
-            self.agenda.add(now + self.plan.traffic.timeout, Due::GiveUp(ticket));
         }
     }
 
@@ -280,16 +337,24 @@ impl<'p> Service<'p> {
     }
 
     fn give_up(&mut self, ticket: Ticket) {
-        if let Some(request) = self.under_way.get_mut(&ticket) {
-            request.given_up = true;
-            self.awaited -= 1;
-            self.ended.push((ticket, Outcome::TimedOut));
+        let Some(request) = self.under_way.get_mut(&ticket) else { return };
+        request.given_up = true;
+        self.awaited -= 1;
+        self.ended.push((ticket, Outcome::TimedOut));
+        if !request.handled
+            && let Some(places) = self.places.get_mut(&request.cache)
+        {
+            places.waiting.retain(|waiting| *waiting != ticket);
+            self.under_way.remove(&ticket);
         }
     }
 
     fn end(&mut self, ticket: Ticket, outcome: Outcome) {
         if let Some(request) = self.under_way.remove(&ticket) {
             self.awaited -= usize::from(!request.given_up);
+            if request.handled && self.plan.capacity.is_some() {
+                self.freed.push(request.cache);
+            }
             self.ended.push((ticket, outcome));
         }
     }

@@ -183,3 +183,24 @@ fn sessions_get_no_token_while_the_endpoint_is_down() {
     let slow = requests("[[fault]]\nfrom = \"10s\"\nfor = \"30s\"\ntoken = { delay = \"1s\" }\n");
     assert_eq!(slow.all.rejected_share, Some(0.0), "a second is soon enough");
 }
+
+/// A key set that hangs takes down good tokens where those who wait for it hold all places.
+#[test]
+fn few_places_make_a_hung_key_set_everybodys_trouble() {
+    let cell = |fleet: &str| {
+        cell(&format!(
+            "[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\njwks = {{ hang = true }}\n[fleet]\n{fleet}\n\
+             policy = {{ limiter = \"none\", fetch_timeout = \"30s\", ttl = \"1h\" }}\n{STEADY}timeout = \"1s\"\n\
+             [[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"2/s\"\n"
+        ))
+        .metrics
+        .all
+    };
+    assert_eq!(cell("").denied, 0, "known keys need no fetch");
+    let few = cell("concurrency = 5\nqueue = 10");
+    // Five strays have come after 2.5 s; from then on nobody has a place until the endpoint answers again.
+    let lasts = few.denied as f64 / 100.0;
+    assert!((15.0..=19.5).contains(&lasts), "{lasts} s");
+    assert!(few.outcomes.contains_key("timed_out") && few.statuses.contains_key(&503), "{few:?}");
+    assert_eq!(cell("concurrency = 100").denied, 0);
+}

@@ -32,11 +32,11 @@ impl Replica {
 }
 
 async fn api(State(replica): State<Arc<Replica>>, request: Request) -> Response {
-    replica.admit(&replica.api, &request.into_parts().0.headers).await
+    replica.place(request, |replica| &replica.api).await
 }
 
 async fn session(State(replica): State<Arc<Replica>>, request: Request) -> Response {
-    replica.admit(&replica.session, &request.into_parts().0.headers).await
+    replica.place(request, |replica| &replica.session).await
 }
 
 async fn healthz(State(replica): State<Arc<Replica>>) -> Response {
@@ -52,6 +52,27 @@ async fn method_not_allowed(State(replica): State<Arc<Replica>>) -> Response {
 }
 
 impl Replica {
+    /// Handles a request in its place, if there are only so many.
+    async fn place(
+        self: Arc<Self>,
+        request: Request,
+        endpoint: impl Fn(&Self) -> &Expectations + Send + 'static,
+    ) -> Response {
+        let headers = request.into_parts().0.headers;
+        let Some(places) = self.places.load_full() else {
+            return self.admit(endpoint(&self), &headers).await;
+        };
+        let Some(place) = places.take().await else { return self.refuse(Rejection::Overloaded) };
+        let replica = Arc::clone(&self);
+        // A thread works on when its client has gone.
+        let handled = tokio::spawn(async move {
+            let response = replica.admit(endpoint(&replica), &headers).await;
+            drop(place);
+            response
+        });
+        handled.await.unwrap_or_else(|_| self.refuse(Rejection::Overloaded))
+    }
+
     async fn admit(&self, expected: &Expectations, headers: &HeaderMap) -> Response {
         let Some(token) = bearer(headers) else {
             // Who brings no credentials is told nothing but how (RFC 6750 section 3.1).

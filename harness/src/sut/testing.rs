@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 use super::key::{PublicKey, key_set};
-use super::{FetchLog, Replica, Settings};
+use super::{Capacity, FetchLog, Replica, Settings};
 
 const ISSUER: &str = "http://issuer.test";
 const AUDIENCE: &str = "keyquake";
@@ -41,6 +41,11 @@ pub(super) struct Reply {
 impl Stage {
     /// A replica for ES256 tokens with a cold cache, at second zero.
     pub(super) fn new(policy: Policy) -> Self {
+        Self::with_capacity(policy, None)
+    }
+
+    /// The same with only so many places.
+    pub(super) fn with_capacity(policy: Policy, capacity: Option<Capacity>) -> Self {
         let clock = Clock::start(Span::ZERO, 1.0, START).unwrap();
         let (fetch, fetches) = mpsc::unbounded_channel();
         let fetch = Arc::new(move || {
@@ -50,7 +55,7 @@ impl Stage {
             Box::pin(answer) as super::fetch::Fetching
         });
         let settings = settings("http://unused.test", Algorithm::Es256, clock);
-        let replica = Replica::with_fetch(Settings { policy, ..settings }, fetch).unwrap();
+        let replica = Replica::with_fetch(Settings { policy, capacity, ..settings }, fetch).unwrap();
         Self { replica, clock, fetches }
     }
 
@@ -94,6 +99,7 @@ pub(super) fn settings(jwks_url: &str, algorithm: Algorithm, clock: Clock) -> Se
         jwks_url: jwks_url.parse().unwrap(),
         ca: None,
         policy: Policy::default(),
+        capacity: None,
         jitter_seed: 1,
         clock,
         fetch_log: FetchLog::default(),

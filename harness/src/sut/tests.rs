@@ -13,7 +13,7 @@ use tokio::time::advance;
 use super::testing::{
     Reply, Stage, delivery, forged, id_token, jwks, namesake, settings, settle, signer, token,
 };
-use super::{Replica, Settings};
+use super::{Capacity, Replica, Settings};
 
 const ES256: Algorithm = Algorithm::Es256;
 
@@ -122,6 +122,26 @@ async fn no_more_wait_than_the_policy_lets() {
     for reply in waiting {
         assert_eq!(reply.await.unwrap().status, 200);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn good_tokens_wait_behind_those_that_wait_for_keys_when_places_are_few() {
+    let capacity = Some(Capacity { concurrency: 1, queue: 1 });
+    let mut stage = Stage::with_capacity(Policy::default(), capacity);
+    let key = signer(ES256);
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
+    assert_eq!(stage.api(&token(&key)).await.unwrap().status, 200);
+
+    let stray = stage.api(&forged(&key, Forgery::UnknownKid));
+    let fetch = stage.next_fetch().await;
+    // Whoever loses patience frees no place: a thread works on.
+    stray.abort();
+    let good = stage.api(&token(&key));
+    settle().await;
+    assert_eq!(outcome(&stage.api(&token(&key)).await.unwrap()), (503, "overloaded"));
+    assert!(!good.is_finished());
+    fetch.send(delivery(&[&key])).unwrap();
+    assert_eq!(good.await.unwrap().status, 200);
 }
 
 #[tokio::test(start_paused = true)]
