@@ -8,7 +8,7 @@ use keyquake_reports::record::{Comparison, Engine, Extreme, Gate, Metric, Unit};
 
 use super::coupled;
 use super::faults::{self, fault_title};
-use super::{Checked, Disturbance, Plan, Runbook, Search, caches, streams};
+use super::{Checked, Disturbance, Plan, Runbook, Search, caches, streams, target};
 use crate::scenario::range::Range;
 use crate::scenario::units::SignedSpan;
 use crate::scenario::{self, Action, Cache, Document, Phase, Restart, Scenario, Source, nearest};
@@ -52,14 +52,18 @@ impl Plan {
             // Virtual time has no wall clock to run against.
             scenario.speed = 1.0;
         }
+        target::settle(source, &mut scenario, engine)?;
         let check = Check { source, scenario: &scenario, engine };
         check.is_one_run()?;
         check.run()?;
         check.traffic()?;
         check.fleet()?;
+        let (target, statuses) =
+            (target::check(source, &scenario, engine)?, target::statuses(source, &scenario)?);
         let (rotations, faults) = (check.rotations()?, faults::windows(source, &scenario)?);
         let timeline = check.timeline(&rotations, &faults)?;
         let streams = streams::check(source, &scenario, &timeline)?;
+        target::within_caps(source, &scenario, &streams)?;
         let runbook = check.runbook()?;
         let rotations: Vec<Rotation> = rotations.into_iter().map(|(_, rotation)| rotation).collect();
         let (gates, wishes, searches) = (check.gates()?, check.wishes()?, check.searches()?);
@@ -97,6 +101,9 @@ impl Plan {
             replicas: scenario.fleet.replicas,
             workers: scenario.fleet.workers,
             policy: scenario.fleet.policy,
+            target,
+            statuses,
+            idp_port: scenario.idp.port.unwrap_or_default(),
             traffic: scenario.traffic,
             limits: scenario.limits,
             name: scenario.name,
@@ -163,7 +170,8 @@ impl Check<'_> {
             "idp.token_lifetime",
             "`token_lifetime` must be a whole number of seconds: claims count nothing smaller",
         )?;
-        self.require(!idp.max_age.is_infinite(), "idp.max_age", "`max_age` must be finite")
+        self.require(!idp.max_age.is_infinite(), "idp.max_age", "`max_age` must be finite")?;
+        self.require(idp.port != Some(0), "idp.port", "leave the port out for a free one")
     }
 
     fn traffic(&self) -> Result<(), String> {
@@ -448,7 +456,7 @@ impl Check<'_> {
             }
         }
         for (i, fault) in self.scenario.fault.iter().enumerate() {
-            if fault.discovery.is_some() {
+            if fault.discovery.is_some() && self.scenario.target.is_none() {
                 warnings.push(format!(
                     "fault {}: the reference service is told where the JWKS is and never asks `discovery`, so a fault \
                      there strikes nobody",
@@ -477,26 +485,30 @@ impl Check<'_> {
     }
 
     fn parameters(&self) -> BTreeMap<String, String> {
-        let Scenario { duration, warmup, idp, fleet, traffic, .. } = self.scenario;
-        let cache = match fleet.cache {
-            Cache::Cold => "cold".to_owned(),
-            Cache::Staggered => "staggered".to_owned(),
-            Cache::Age(age) => age.to_string(),
-        };
+        let Scenario { duration, warmup, idp, fleet, traffic, target, .. } = self.scenario;
         let own = [
             ("duration", duration.to_string()),
             ("warmup", warmup.to_string()),
             ("idp.algorithm", idp.algorithm.to_string()),
             ("idp.token_lifetime", idp.token_lifetime.to_string()),
             ("fleet.replicas", fleet.replicas.to_string()),
-            ("fleet.workers", fleet.workers.to_string()),
-            ("fleet.cache", cache),
             ("traffic.rate", traffic.rate.to_string()),
             ("traffic.sessions", traffic.sessions.to_string()),
         ];
         let tls = idp.tls.then(|| ("idp.tls", "true".to_owned()));
         let own = own.into_iter().chain(tls).map(|(name, value)| (name.to_owned(), value));
-        policy_parameters(&fleet.policy).into_iter().chain(own).collect()
+        if target.is_some() && self.engine == Engine::Live {
+            // What is assumed of a target is no setting of its run.
+            return own.collect();
+        }
+        let cache = match fleet.cache {
+            Cache::Cold => "cold".to_owned(),
+            Cache::Staggered => "staggered".to_owned(),
+            Cache::Age(age) => age.to_string(),
+        };
+        let caches =
+            [("fleet.workers".to_owned(), fleet.workers.to_string()), ("fleet.cache".to_owned(), cache)];
+        policy_parameters(&fleet.policy).into_iter().chain(own).chain(caches).collect()
     }
 }
 
