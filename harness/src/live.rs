@@ -156,7 +156,8 @@ impl<'p> Stage<'p> {
         say(&format!("the IdP is {issuer}, before {} replicas", plan.replicas));
         let restarted = Arc::default();
         let restarts = plan.runbook.restarts.clone();
-        tokio::spawn(Arc::clone(&fleet).keep_restarting(restarts, clock, Arc::clone(&restarted)));
+        let restarting = Arc::clone(&fleet).keep_restarting(restarts, clock, Arc::clone(&restarted));
+        let restarting = tokio::spawn(restarting);
         let stop = Arc::new(AtomicBool::new(false));
         let (done, mut generated) = oneshot::channel();
         let prepared = minter.start(Arrivals::new(plan))?;
@@ -181,6 +182,8 @@ impl<'p> Stage<'p> {
                 generated.await
             }
         };
+        // What is about to be started has nothing to do any more.
+        restarting.abort();
         let aftermath = fleet.end().await;
         let mut fold = fold.context("the load generator broke down")??;
         let untraced = fold.trace.take().and_then(|trace| trace.finish().err());
@@ -217,7 +220,7 @@ async fn start_target(
 ) -> anyhow::Result<Arc<Target>> {
     let families = Families::default();
     let known = families.clone();
-    issuer.provider.attribute_by(move |peer| known.owner(peer));
+    issuer.provider.attribute_by(move |ends| known.owner(ends));
     let ca = issuer.ca.as_ref().map(|(pem, _)| pem.clone());
     let known = target::Known { issuer: issuer.url.clone(), audience: AUDIENCE.to_owned(), ca };
     let site = target::Site { replicas: plan.replicas, families, folder: folder.to_owned() };

@@ -1,6 +1,7 @@
 //! A service of the user's under test: started as so many processes and ended with all that they start, or running
 //! already and only asked.
 
+mod complaint;
 mod keeper;
 mod log;
 mod process;
@@ -21,12 +22,14 @@ use keyquake_idp::Clock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::complaint::{Complaint, how_it_ended};
 use self::log::Log;
 use self::process::{Life, Process};
+use self::processes::Mark;
 use self::ready::{Unready, until_ready};
 use self::template::{Facts, Start};
 use crate::live::Door;
-use crate::plan::{self, Launch, Ready, Service};
+use crate::plan::{self, Launch, Service};
 use crate::terminal::say;
 
 pub(crate) use self::keeper::keep;
@@ -59,9 +62,9 @@ pub(crate) struct Site {
     pub(crate) folder: PathBuf,
 }
 
-/// The keepers of all replicas, by which their connections are known.
+/// How the processes of each replica are known, and so their connections.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Families(Arc<Mutex<Vec<Option<i32>>>>);
+pub(crate) struct Families(Arc<Mutex<Vec<Option<Mark>>>>);
 
 /// All replicas of a service.
 #[derive(Debug)]
@@ -98,19 +101,19 @@ pub(crate) struct Aftermath {
 }
 
 impl Families {
-    /// The replica that has this end of a connection, as far as the system tells.
-    pub(crate) fn owner(&self, end: SocketAddr) -> Option<u32> {
-        let keepers = locked(&self.0).clone();
-        let replica = processes::owner(&keepers, SocketAddr::new(end.ip().to_canonical(), end.port()))?;
-        u32::try_from(replica).ok()
+    /// The replica that has the first of these ends of a connection, as far as the system tells; the second is ours.
+    pub(crate) fn owner(&self, ends: [SocketAddr; 2]) -> Option<u32> {
+        let marks = locked(&self.0).clone();
+        let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+        u32::try_from(processes::owner(&marks, ends.map(plain))?).ok()
     }
 
-    fn has(&self, replica: usize, keeper: i32) {
-        let mut keepers = locked(&self.0);
-        if keepers.len() <= replica {
-            keepers.resize(replica + 1, None);
+    fn note(&self, replica: usize, mark: Mark) {
+        let mut marks = locked(&self.0);
+        if marks.len() <= replica {
+            marks.resize(replica + 1, None);
         }
-        keepers[replica] = Some(keeper);
+        marks[replica] = Some(mark);
     }
 }
 
@@ -123,13 +126,17 @@ impl Target {
     pub(crate) async fn start(plan: plan::Target, known: Known, site: Site) -> Result<Arc<Self>, String> {
         let facts = facts(known, &site)?;
         let replicas = site.replicas as usize;
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (doors, logs) = match &plan.service {
             Service::Command(_) => {
                 let logs = (0..replicas).map(|replica| log_of(&site, replica)).collect();
-                ((0..replicas).map(|_| Door::at(nowhere)).collect(), logs)
+                ((0..replicas).map(|_| Door::local()).collect(), logs)
             }
-            Service::Urls(places) => (places.iter().map(Door::to).collect(), Vec::new()),
+            Service::Urls(places) => {
+                for (replica, place) in places.iter().enumerate() {
+                    site.families.note(replica, Mark::Listening(place.port));
+                }
+                (places.iter().map(Door::to).collect(), Vec::new())
+            }
         };
         let target = Arc::new(Self {
             plan,
@@ -178,7 +185,7 @@ impl Target {
     pub(crate) async fn restart(self: &Arc<Self>, replica: u32) {
         let replica = replica as usize;
         self.doors[replica].drain(DRAIN).await;
-        let old = locked(&self.processes)[replica].take();
+        let old = locked(&self.processes)[replica].clone();
         if let Some(old) = old {
             let had_died = old.life().is_over();
             self.remark(replica, &old.stop().await);
@@ -235,14 +242,14 @@ impl Target {
     async fn start_replica(&self, replica: usize) -> Result<(), String> {
         let Some(launch) = self.plan.command() else {
             let asked = until_ready(&self.doors[replica], &self.plan.ready, self.plan.ready_within).await;
-            return asked.map_err(|unready| self.why(replica, &unready, None));
+            return asked.map_err(|unready| self.complaint(replica, None).about(&unready));
         };
         let mut tries = 0;
         loop {
             tries += 1;
             let process = self.launch(launch, replica)?;
             let Err(unready) = self.first_sign(replica, &process).await else { return Ok(()) };
-            let why = self.why(replica, &unready, Some(&process));
+            let why = self.complaint(replica, Some(&process)).about(&unready);
             let life = process.stop().await;
             if tries == TRIES || life.ended.is_none() || !process.tail.has_missed_port() {
                 return Err(why);
@@ -250,14 +257,18 @@ impl Target {
         }
     }
 
+    fn complaint<'c>(&'c self, replica: usize, process: Option<&'c Process>) -> Complaint<'c> {
+        Complaint { plan: &self.plan, replica, place: self.doors[replica].place(), process }
+    }
+
     fn launch(&self, launch: &Launch, replica: usize) -> Result<Arc<Process>, String> {
         let port = self.free_port().map_err(|error| format!("error: there is no free port: {error}"))?;
-        self.doors[replica].move_to((Ipv4Addr::LOCALHOST, port).into());
+        self.doors[replica].move_to(port);
         let start = Start { facts: &self.facts, replica: replica as u32, port };
         let log = Arc::clone(&self.logs[replica]);
         let process = Process::start(&start.argv(launch), &start.env(launch), &launch.dir, log)
             .map_err(|error| format!("error: cannot start replica {replica} of the target: {error}"))?;
-        self.site.families.has(replica, process.keeper);
+        self.site.families.note(replica, Mark::Below(process.keeper));
         locked(&self.processes)[replica] = Some(Arc::clone(&process));
         Ok(process)
     }
@@ -290,9 +301,7 @@ impl Target {
         if process.died().await {
             return;
         }
-        let how =
-            process.life().ended.map_or("was lost with its keeper".to_owned(), |ending| ending.to_string());
-        self.note_death(format!("replica {replica} {how}"));
+        self.note_death(format!("replica {replica} {}", how_it_ended(process.life().ended)));
     }
 
     fn note_death(&self, what: String) {
@@ -305,67 +314,19 @@ impl Target {
     /// What was odd about the end of a process.
     fn remark(&self, replica: usize, life: &Life) {
         let mut remarks = locked(&self.remarks);
+        let mut remark = |what: String| {
+            if !remarks.contains(&what) {
+                remarks.push(what);
+            }
+        };
         if life.stubborn {
-            remarks.push(format!("replica {replica} was still there 5 s after SIGTERM, and was killed"));
+            remark(format!("replica {replica} was still there 5 s after SIGTERM, and was killed"));
         }
         if life.left_behind > 0 {
             let count = life.left_behind;
             let processes = if count == 1 { "a process" } else { "processes" };
-            remarks.push(format!("replica {replica} left {processes} behind: {count} had to be killed"));
+            remark(format!("replica {replica} left {processes} behind: {count} had to be killed"));
         }
-    }
-
-    /// Why a replica is not ready, and the way out.
-    fn why(&self, replica: usize, unready: &Unready, process: Option<&Process>) -> String {
-        let Self { plan, .. } = self;
-        let whose = format!("replica {replica} of the target");
-        let place = self.doors[replica].place();
-        let after = format!("after {}", keyquake_core::Span::from_nanos(plan.ready_within.as_nanos() as u64));
-        let (what, hint) = match unready {
-            Unready::NotStarted(error) => {
-                let program =
-                    plan.command().and_then(|launch| launch.argv.first()).map_or("", String::as_str);
-                let dir = plan.command().map_or("".into(), |launch| launch.dir.display().to_string());
-                (
-                    format!("cannot start `{program}`: {error}"),
-                    format!("it is started in `{dir}` (`target.dir`)"),
-                )
-            }
-            Unready::Ended(ending) => {
-                let how = ending.map_or("was lost with its keeper".to_owned(), |ending| ending.to_string());
-                let hint =
-                    "a service has to stay in the foreground; it is told its port in `PORT` and `{port}`";
-                (format!("{whose} {how} before it was ready"), hint.to_owned())
-            }
-            Unready::Silent => {
-                let what = format!("{whose} is not ready {after}: nothing answers on {place}");
-                match process.map(|process| processes::ports(process.keeper)).unwrap_or_default().first() {
-                    Some(port) => {
-                        let hint = "it is told its port in `PORT` and `{port}`: hand one of them on";
-                        (format!("{what}, but it listens on port {port}"), hint.to_owned())
-                    }
-                    None if process.is_some() => {
-                        let hint = "it has to listen on the port in `PORT` or `{port}`; `ready_within` gives it longer";
-                        (what, hint.to_owned())
-                    }
-                    None => (what, "start it first, or give the target a `command`".to_owned()),
-                }
-            }
-            Unready::Answers(status) => {
-                let path = match &plan.ready {
-                    Ready::Path(path) => path,
-                    Ready::Tcp => "",
-                };
-                let hint = "`ready` names another path, or `\"tcp\"` for any connection";
-                (format!("{whose} is not ready {after}: it answers `{path}` with {status}"), hint.to_owned())
-            }
-            Unready::Elsewhere(what) => {
-                (what.clone(), "allow a host with `--allow-target` or `[guard] allow`".to_owned())
-            }
-        };
-        let printed = process.map(|process| process.tail.shown()).unwrap_or_default();
-        let printed = if printed.is_empty() { printed } else { format!("\nits last lines:{printed}") };
-        format!("error: {what}\nhint: {hint}{printed}")
     }
 }
 

@@ -211,7 +211,7 @@ fn a_service_that_does_not_start_is_answered_with_what_it_said() {
         ("good", "target.command=['no-such-program']", [no_program, "it is started in `.`"]),
         ("breaks", "seed=1", ["ended with status 3 before it was ready", "| cannot read [token]"]),
         ("goes", "seed=1", ["ended with status 0 before it was ready", "stay in the foreground"]),
-        ("deaf", "target.ready_within=1s", ["nothing answers on 127.0.0.1:", "but it listens on port"]),
+        ("deaf", "target.ready_within=1s", ["nothing answers on localhost:", "but it listens on port"]),
         (
             "mute",
             "target.ready_within=1s",
@@ -334,43 +334,50 @@ fn a_rolling_restart_costs_no_request() {
     }
 }
 
+/// A service that nobody but the test has started.
+struct Stranger(Child);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn stranger(idp: &str, port: &str) -> Stranger {
+    let issuer = format!("http://127.0.0.1:{idp}");
+    let mut service = Command::new(std::env::current_exe().expect("this test has a file"));
+    service.args(["--exact", "service", "--nocapture"]).env("MODE", "good").env("PORT", port);
+    service.env("JWKS_URL", format!("{issuer}/.well-known/jwks.json"));
+    service.env("ISSUER", issuer).env("AUDIENCE", "keyquake");
+    Stranger(service.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the service starts"))
+}
+
 #[test]
 fn a_service_that_runs_already_is_measured_too() {
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let (idp, port) = (free(), free());
+    let (idp, ports) = (free(), [free(), free()]);
     let home = Home::new("good");
-    let mut service = Command::new(std::env::current_exe().unwrap());
-    let issuer = format!("http://127.0.0.1:{idp}");
-    service.args(["--exact", "service", "--nocapture"]).env("MODE", "good").env("PORT", &port);
-    service
-        .env("JWKS_URL", format!("{issuer}/.well-known/jwks.json"))
-        .env("ISSUER", issuer)
-        .env("AUDIENCE", "keyquake");
-    let mut service = service.stdout(Stdio::null()).spawn().unwrap();
+    let own = SCENARIO.replace("replicas = 2\n", "").replace("20s", "5s");
+    let urls =
+        format!("[target]\nurl = [\"http://localhost:{}/\", \"http://127.0.0.1:{}\"]", ports[0], ports[1]);
+    let own = own.replace("[target]", &urls).replace("[idp]", &format!("[idp]\nport = {idp}"));
+    fs::write(home.path("own.toml"), own).unwrap();
 
-    let url = format!("target={{ url = 'http://localhost:{port}/', ready_within = '20s' }}");
-    // A setting lies over the file, whose table has a command: one of the two has to go.
-    let text = fs::read_to_string(home.path("own.toml")).unwrap();
-    let own: Vec<&str> = text
-        .lines()
-        .filter(|line| !["command", "env", "replicas"].iter().any(|it| line.starts_with(it)))
-        .collect();
-    fs::write(home.path("own.toml"), own.join("\n")).unwrap();
-    let (code, told) = home.run(&[&url, &format!("idp.port={idp}")]);
+    let services = ports.each_ref().map(|port| stranger(&idp, port));
+    let (code, told) = home.run(&[]);
     assert_eq!(code, Some(0), "{told}");
     let record = home.record();
-    assert_eq!(record.target.unwrap().kind, TargetKind::Url);
-    assert_eq!(
-        (record.cells[0].metrics.all.denied, record.cells[0].instances[0].jwks_requests.len()),
-        (0, 2),
-        "{told}"
-    );
+    let target = record.target.unwrap();
+    assert_eq!((target.kind, target.unattributed_jwks_requests), (TargetKind::Url, 0));
+    assert_eq!(record.cells[0].metrics.all.denied, 0, "{told}");
+    let instances = &record.cells[0].instances;
+    assert!(instances.iter().all(|instance| instance.jwks_requests.len() == 2), "{instances:?}");
 
-    service.kill().unwrap();
-    service.wait().unwrap();
-    let (code, told) = home.run(&[&url.replace("20s", "1s"), &format!("idp.port={idp}")]);
-    assert!(code == Some(2) && told.contains("nothing answers on http://localhost:"), "{told}");
-    let (code, told) = home.run(&[&url, "target.url='http://192.0.2.1:80'", &format!("idp.port={idp}")]);
+    drop(services);
+    let (code, told) = home.run(&["target.ready_within=1s"]);
+    assert!(code == Some(2) && told.contains("nothing answers on http://"), "{told}");
+    let (code, told) = home.run(&["target.url='http://192.0.2.1:80'"]);
     assert!(code == Some(2) && told.contains("`192.0.2.1` is not this machine"), "{told}");
 }
 
@@ -388,7 +395,7 @@ fn set_up_takes_less_than_a_second() {
         until(&mut run, "the IdP is");
         let set_up = start.elapsed() + SETTLING - service::SLOW;
         run.wait().unwrap();
-        let rest = start.elapsed() - set_up - service::SLOW - Duration::from_secs(2);
+        let rest = start.elapsed().saturating_sub(set_up + service::SLOW + Duration::from_secs(2));
         println!("{} ms until the first request, {} ms after the last", set_up.as_millis(), rest.as_millis());
         assert!(set_up < Duration::from_secs(1), "{set_up:?}");
     }

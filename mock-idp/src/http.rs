@@ -50,8 +50,8 @@ pub struct Provider {
     outlook: watch::Sender<Outlook>,
 }
 
-/// Says which instance has the other end of a connection, if any has.
-struct Owners(Box<dyn Fn(SocketAddr) -> Option<u32> + Send + Sync>);
+/// Says which instance has the other end of a connection, the first of the two, if any has.
+struct Owners(Box<dyn Fn([SocketAddr; 2]) -> Option<u32> + Send + Sync>);
 
 impl fmt::Debug for Owners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,9 +90,9 @@ impl Provider {
         self.replanned.notify_one();
     }
 
-    /// Has requests whose URL names no instance attributed by the other end of their connection. The first to say so
-    /// is heard.
-    pub fn attribute_by(&self, owner: impl Fn(SocketAddr) -> Option<u32> + Send + Sync + 'static) {
+    /// Has requests whose URL names no instance attributed by the ends of their connection, the other first and then our
+    /// own. The first to say so is heard.
+    pub fn attribute_by(&self, owner: impl Fn([SocketAddr; 2]) -> Option<u32> + Send + Sync + 'static) {
         let _ = self.owners.set(Owners(Box::new(owner)));
     }
 

@@ -1,7 +1,7 @@
 //! Where a replica is reached. A restart moves it, and keeps requests away meanwhile.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub(crate) struct Door {
 #[derive(Clone, Debug)]
 enum Address {
     At(SocketAddr),
+    /// On this machine, over either version of IP: some services take `localhost` for `::1` alone.
+    Local(u16),
     Named(Place),
 }
 
@@ -48,6 +50,11 @@ impl Door {
     /// To a replica on this machine.
     pub(crate) fn at(address: SocketAddr) -> Arc<Self> {
         Self::new(Address::At(address), String::new())
+    }
+
+    /// To a replica that will be on this machine, once it has a port.
+    pub(crate) fn local() -> Arc<Self> {
+        Self::new(Address::Local(0), String::new())
     }
 
     /// To one that runs already, perhaps elsewhere.
@@ -100,9 +107,9 @@ impl Door {
         self.shut.store(false, Ordering::Relaxed);
     }
 
-    /// The replica is found here from now on.
-    pub(crate) fn move_to(&self, address: SocketAddr) {
-        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Address::At(address);
+    /// The replica is found on this port of this machine from now on.
+    pub(crate) fn move_to(&self, port: u16) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = Address::Local(port);
     }
 
     /// Connects, and says what the replica is called there (RFC 9110 section 7.2).
@@ -114,6 +121,7 @@ impl Door {
         let address = self.address.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (stream, authority) = match address {
             Address::At(address) => (TcpStream::connect(address).await?, address.to_string()),
+            Address::Local(port) => (connect_locally(port).await?, format!("localhost:{port}")),
             Address::Named(place) => (connect(&place).await?, place.authority()),
         };
         stream.set_nodelay(true)?;
@@ -138,8 +146,18 @@ impl Door {
     pub(crate) fn place(&self) -> String {
         match &*self.address.lock().unwrap_or_else(PoisonError::into_inner) {
             Address::At(address) => address.to_string(),
+            Address::Local(port) => format!("localhost:{port}"),
             Address::Named(place) => place.url(),
         }
+    }
+}
+
+async fn connect_locally(port: u16) -> io::Result<TcpStream> {
+    match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await
+        }
+        connected => connected,
     }
 }
 
@@ -170,6 +188,18 @@ mod tests {
         let error = Door::to(&place).connect().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(error.to_string(), "`192.0.2.1` is 192.0.2.1, which is not this machine");
+    }
+
+    #[tokio::test]
+    async fn a_service_may_listen_on_either_version_of_ip() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // Not every machine has both.
+            let Ok(listener) = tokio::net::TcpListener::bind(address).await else { continue };
+            let (door, port) = (Door::local(), listener.local_addr().unwrap().port());
+            door.move_to(port);
+            let (_, host) = door.connect().await.unwrap();
+            assert_eq!(*host, format!("localhost:{port}"), "{address}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 
+/// How often it is looked whose a connection is.
+const LOOKS: usize = 3;
+
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Process {
@@ -14,7 +17,10 @@ pub(super) struct Process {
 
 /// The processes below this one: its children, theirs, and so on. Those that have ended are not among them.
 pub(super) fn below(root: i32) -> Vec<Process> {
-    let all = all();
+    family(&all(), root)
+}
+
+fn family(all: &[Process], root: i32) -> Vec<Process> {
     let mut family = BTreeSet::from([root]);
     // Parents may be younger than their children, once they have adopted them.
     while all
@@ -26,29 +32,58 @@ pub(super) fn below(root: i32) -> Vec<Process> {
             all.iter().filter(|process| family.contains(&process.parent)).map(|process| process.id).collect();
         family.extend(found);
     }
-    all.into_iter().filter(|process| process.id != root && family.contains(&process.id)).collect()
+    all.iter().filter(|process| process.id != root && family.contains(&process.id)).copied().collect()
 }
 
-/// Which of these families, each below its own root, has a connection with this end; the other end is ours.
-pub(super) fn owner(roots: &[Option<i32>], end: SocketAddr) -> Option<usize> {
-    let socket = sockets().into_iter().find(|socket| socket.local == end && !socket.listens)?;
-    roots.iter().position(|root| root.is_some_and(|root| has(root, &[socket.inode])))
+/// How the processes of a replica are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// They are below this one.
+    Below(i32),
+    /// They listen on this port.
+    Listening(u16),
+}
+
+/// Whose process has the first of these ends of a connection; the second is ours.
+pub(super) fn owner(marks: &[Option<Mark>], ends: [SocketAddr; 2]) -> Option<usize> {
+    // The system reads its tables out in pieces, and what moves meanwhile can be missed.
+    (0..LOOKS).find_map(|_| owner_now(marks, ends))
+}
+
+fn owner_now(marks: &[Option<Mark>], [local, remote]: [SocketAddr; 2]) -> Option<usize> {
+    let (sockets, all) = (sockets(), all());
+    // Connections to several places may share a port.
+    let inode = sockets.iter().find(|socket| (socket.local, socket.remote) == (local, remote))?.inode;
+    let listens_on = |port: u16, open: &BTreeSet<u64>| {
+        let mut listening = sockets.iter().filter(|socket| socket.listens && socket.local.port() == port);
+        listening.any(|socket| open.contains(&socket.inode))
+    };
+    let has_it = |mark: &Mark| match *mark {
+        Mark::Below(root) => {
+            family(&all, root).iter().any(|process| open_sockets(process.id).contains(&inode))
+        }
+        Mark::Listening(port) => {
+            let mut open = all.iter().map(|process| open_sockets(process.id));
+            open.any(|open| open.contains(&inode) && listens_on(port, &open))
+        }
+    };
+    marks.iter().position(|mark| mark.as_ref().is_some_and(has_it))
 }
 
 /// The ports on which the processes below this one listen.
 pub(super) fn ports(root: i32) -> BTreeSet<u16> {
-    let listening = sockets().into_iter().filter(|socket| socket.listens);
-    listening.filter(|socket| has(root, &[socket.inode])).map(|socket| socket.local.port()).collect()
+    let open: BTreeSet<u64> = below(root).iter().flat_map(|process| open_sockets(process.id)).collect();
+    let listening = sockets().into_iter().filter(|socket| socket.listens && open.contains(&socket.inode));
+    listening.map(|socket| socket.local.port()).collect()
 }
 
-/// Whether a process below this one has one of these sockets open.
-fn has(root: i32, inodes: &[u64]) -> bool {
-    let names: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    below(root).iter().any(|process| {
-        let open = fs::read_dir(format!("/proc/{}/fd", process.id)).into_iter().flatten().flatten();
-        open.filter_map(|entry| fs::read_link(entry.path()).ok())
-            .any(|link| names.iter().any(|name| link.as_os_str() == name.as_str()))
-    })
+/// The sockets that a process has open, as far as we may see them.
+fn open_sockets(process: i32) -> BTreeSet<u64> {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let links = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links
+        .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+        .collect()
 }
 
 fn all() -> Vec<Process> {
@@ -69,6 +104,7 @@ fn process(id: i32, stat: &str) -> Option<Process> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Socket {
     local: SocketAddr,
+    remote: SocketAddr,
     listens: bool,
     inode: u64,
 }
@@ -83,8 +119,8 @@ fn sockets() -> Vec<Socket> {
 fn socket(line: &str) -> Option<Socket> {
     const LISTENS: &str = "0A";
     let mut fields = line.split_ascii_whitespace();
-    let (local, state) = (address(fields.nth(1)?)?, fields.nth(1)?);
-    Some(Socket { local, listens: state == LISTENS, inode: fields.nth(5)?.parse().ok()? })
+    let (local, remote, state) = (address(fields.nth(1)?)?, address(fields.next()?)?, fields.next()?);
+    Some(Socket { local, remote, listens: state == LISTENS, inode: fields.nth(5)?.parse().ok()? })
 }
 
 /// Reads `0100007F:1F90`: words in the machine's own order of bytes, and a port.
@@ -119,7 +155,8 @@ mod tests {
     #[test]
     fn sockets_are_read_from_either_table() {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1";
-        let expected = Socket { local: "127.0.0.1:8080".parse().unwrap(), listens: true, inode: 4_711 };
+        let (local, remote) = ("127.0.0.1:8080".parse().unwrap(), "0.0.0.0:0".parse().unwrap());
+        let expected = Socket { local, remote, listens: true, inode: 4_711 };
         assert_eq!(socket(line), Some(expected));
         let six = address("0000000000000000FFFF00000100007F:1F90").unwrap();
         assert_eq!(six, expected.local);

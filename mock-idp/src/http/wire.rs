@@ -28,7 +28,8 @@ use crate::fault::{Answer, Ending, Reply};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wire {
     torn: Arc<AtomicBool>,
-    peer: Option<SocketAddr>,
+    /// The other end, and ours.
+    ends: Option<[SocketAddr; 2]>,
     /// Who has its other end, once somebody has asked.
     owner: Arc<OnceCell<Option<u32>>>,
 }
@@ -37,16 +38,16 @@ pub(super) struct Wire {
 pub(super) struct Unanswered;
 
 impl Wire {
-    fn from(peer: SocketAddr) -> Self {
-        Self { peer: Some(peer), ..Self::default() }
+    fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
+        Self { ends: stream.local_addr().ok().map(|here| [peer, here]), ..Self::default() }
     }
 
     /// The instance that has the other end, if the provider was told how to find out and it is one.
     pub(super) async fn owner(&self, provider: &Arc<Provider>) -> Option<u32> {
-        let peer = self.peer.filter(|_| provider.owners.get().is_some())?;
+        let ends = self.ends.filter(|_| provider.owners.get().is_some())?;
         let provider = Arc::clone(provider);
         // Whoever looks may take milliseconds.
-        let look = || spawn_blocking(move || provider.owners.get().and_then(|Owners(owner)| owner(peer)));
+        let look = || spawn_blocking(move || provider.owners.get().and_then(|Owners(owner)| owner(ends)));
         *self.owner.get_or_init(async || look().await.ok().flatten()).await
     }
 
@@ -153,7 +154,8 @@ impl Listener for Lines {
         let (stream, address) = Listener::accept(&mut self.0).await;
         // Answers are small: waiting to fill a packet would only delay them.
         drop(stream.set_nodelay(true));
-        (Line { stream, wire: Wire::from(address) }, address)
+        let wire = Wire::of(&stream, address);
+        (Line { stream, wire }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
