@@ -425,6 +425,11 @@ impl Policy {
                 (0.0..1.0).contains(&self.refresh_ahead_share),
                 "must lie between 0 and 1, and below 1",
             ),
+            (
+                "on_expiry",
+                self.on_expiry == OnExpiry::Block || self.store != Store::PerKidOverSet,
+                "must be `block` with `store = \"per_kid_over_set\"`: what has expired above may be fresh below",
+            ),
             ("inner_ttl", self.inner_ttl > Span::ZERO, "must be longer than zero"),
             (
                 "init",

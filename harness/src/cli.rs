@@ -3,6 +3,7 @@
 mod agreement;
 mod folder;
 mod idp;
+mod keep;
 mod lab;
 mod listen;
 mod profiles;
@@ -35,7 +36,7 @@ Exit codes:
    10  a gate failed, or a live run and the simulator differ
    11  inconclusive: too little data
    12  void: the generator could not keep its schedule
-   13  a run that had started was stopped: no room for its results
+   13  a run that had started was stopped: no room for its results, or its whole target died
    14  incomplete: parts are missing
   130  interrupted";
 
@@ -55,6 +56,9 @@ enum Command {
     Idp(idp::Idp),
     /// List what real software does, by the names that scenarios know it under.
     Profiles(profiles::Profiles),
+    /// Keep one process of a target, and end it with keyquake.
+    #[command(hide = true)]
+    Keep(keep::Keep),
 }
 
 /// How a command ends.
@@ -91,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Report(report) => report.execute(),
         Command::Idp(idp) => idp.execute(),
         Command::Profiles(profiles) => profiles.execute(),
+        Command::Keep(keep) => keep.execute(),
     };
     match outcome {
         Ok(end) => ExitCode::from(end.code()),

@@ -61,6 +61,20 @@ impl Interrupt {
     }
 }
 
+/// Waits for an interruption, which then does nothing else.
+///
+/// # Errors
+///
+/// As for [`Interrupt::listen`].
+#[cfg(unix)]
+pub(crate) fn wait() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        Signals::listen()?.next().await;
+        Ok(())
+    })
+}
+
 /// What interrupts.
 #[cfg(unix)]
 struct Signals {

@@ -19,6 +19,7 @@ mod sessions;
 mod simulate;
 mod sut;
 mod sweep;
+mod target;
 mod terminal;
 mod tokens;
 

@@ -4,6 +4,7 @@ mod causes;
 mod episodes;
 mod flapping;
 mod jwks;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::observe::{Fold, Segment, Tally, share};
 use crate::plan::{Plan, fault_title};
 use crate::scenario::TokenSource;
 use crate::sut::TimedFetch;
+use crate::target::Aftermath;
 
 /// The streams that every run has: sessions, expired and forged tokens.
 const ALWAYS: usize = 3;
@@ -47,10 +49,29 @@ pub(crate) struct Run<'p> {
     pub(crate) jwks_dropped: u64,
     /// What is missing in the list of its requests.
     pub(crate) untraced: Option<String>,
-    /// When it ended: the planned end, unless it was interrupted.
+    /// What happened to a target beside its answers.
+    pub(crate) aftermath: Option<Aftermath>,
+    /// When it ended: the planned end, unless it was cut short.
     pub(crate) ended: Time,
-    /// Why it ended before its planned end.
-    pub(crate) cut_short: Option<String>,
+    /// When and why it ended before its planned end.
+    pub(crate) cut_short: Option<(Time, Cut)>,
+}
+
+/// What ends a run before its planned end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Interrupted,
+    TargetDied,
+}
+
+impl Cut {
+    fn sentence(self, at: Time) -> String {
+        let at = at.as_secs_f64();
+        match self {
+            Self::Interrupted => format!("Interrupted at {at:.1} s."),
+            Self::TargetDied => format!("No replica of the target lived any more at {at:.1} s."),
+        }
+    }
 }
 
 impl<'p> Run<'p> {
@@ -68,6 +89,7 @@ impl<'p> Run<'p> {
             jwks_counted: CountedFetches::default(),
             jwks_dropped: 0,
             untraced: None,
+            aftermath: None,
             ended: plan.end(),
             cut_short: None,
         }
@@ -92,6 +114,7 @@ pub(crate) fn blank(plan: &Plan, engine: Engine, command: &str) -> Record {
         reasons: Vec::new(),
         warnings: Vec::new(),
         cells: Vec::new(),
+        target: None,
         sweep: None,
     }
 }
@@ -108,10 +131,12 @@ impl Run<'_> {
             ));
         }
         warnings.extend(self.untraced.clone());
+        warnings.extend(self.target_warnings());
         Record {
             verdict: if self.cut_short.is_some() { Verdict::Aborted } else { Verdict::Inconclusive },
-            reasons: self.cut_short.iter().cloned().collect(),
+            reasons: self.cut_short.iter().map(|(at, cut)| cut.sentence(*at)).collect(),
             warnings,
+            target: self.target(),
             cells: vec![self.cell()],
             ..blank(plan, self.engine, &self.command)
         }
@@ -270,7 +295,7 @@ impl Run<'_> {
             // Nothing but the plan begins or ends a stream; how late its requests were is in their lateness.
             actual_s: (at < self.ended).then_some(at.as_secs_f64()),
         });
-        let mut events: Vec<_> = idp.chain(streams).chain(runbook).collect();
+        let mut events: Vec<_> = idp.chain(streams).chain(runbook).chain(self.deaths()).collect();
         // Of those at one instant the runbook's come last, as they are.
         events.sort_by(|a, b| a.planned_s.total_cmp(&b.planned_s));
         events

@@ -62,13 +62,44 @@ pub(crate) enum Outcome {
     Unfinished,
 }
 
+/// What statuses mean, where a target has a say in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Statuses {
+    accepted: Option<Vec<u16>>,
+    rejected: Option<Vec<u16>>,
+}
+
+impl Statuses {
+    pub(crate) fn new(accepted: Option<Vec<u16>>, rejected: Option<Vec<u16>>) -> Self {
+        Self { accepted, rejected }
+    }
+
+    pub(crate) fn outcome(&self, status: u16) -> Outcome {
+        if self.accepts(status) {
+            Outcome::Accepted(status)
+        } else if self.rejects(status) {
+            Outcome::Rejected(status)
+        } else {
+            Outcome::Failed(Some(status))
+        }
+    }
+
+    pub(crate) fn means_two_things(&self, status: u16) -> bool {
+        self.accepts(status) && self.rejects(status)
+    }
+
+    fn accepts(&self, status: u16) -> bool {
+        self.accepted.as_ref().map_or((200..=299).contains(&status), |list| list.contains(&status))
+    }
+
+    fn rejects(&self, status: u16) -> bool {
+        self.rejected.as_ref().map_or([401, 403].contains(&status), |list| list.contains(&status))
+    }
+}
+
 impl Outcome {
     pub(crate) fn of_status(status: u16) -> Self {
-        match status {
-            200..=299 => Self::Accepted(status),
-            401 | 403 => Self::Rejected(status),
-            _ => Self::Failed(Some(status)),
-        }
+        Statuses::default().outcome(status)
     }
 
     pub(crate) const fn status(self) -> Option<u16> {

@@ -6,13 +6,16 @@ mod coupled;
 mod faults;
 mod pairs;
 mod streams;
+mod target;
 
 pub(crate) use self::faults::fault_title;
+pub(crate) use self::target::{Launch, Place, Ready, Service, Target};
 
 use keyquake_core::{Algorithm, Freshness, Policy, Span, Time};
 use keyquake_idp::Timeline;
 use keyquake_reports::record::{Extreme, Gate};
 
+use crate::observe::Statuses;
 use crate::scenario::range::Range;
 use crate::scenario::{Arrivals, Cache, Endpoint, Limits, TokenSource, Traffic};
 use crate::sut::Capacity;
@@ -52,7 +55,13 @@ pub(crate) struct Plan {
     pub(crate) workers: u32,
     /// How many requests each worker handles at a time; `None` for as many as come.
     pub(crate) capacity: Option<Capacity>,
+    /// How the caches behave: of the reference service, and of a target what is assumed of it in virtual time.
     pub(crate) policy: Policy,
+    /// The service of the user's under test, if it is not the reference service.
+    pub(crate) target: Option<Target>,
+    pub(crate) statuses: Statuses,
+    /// The port of the live IdP; a free one if there is none.
+    pub(crate) idp_port: u16,
     /// How old the caches are when event time starts.
     cache: Cache,
     /// When the cache of each instance was filled; `None` for a cold one. The workers of a replica stand together.
@@ -406,6 +415,27 @@ mod tests {
         for cell in 0..matrix.len() {
             let plan = Plan::of(&matrix.document(cell, None).unwrap(), Engine::Simulated);
             plan.unwrap_or_else(|complaint| panic!("{complaint}"));
+        }
+    }
+
+    #[test]
+    fn the_examples_are_sound() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        for name in ["node", "python"] {
+            let path = root.join(format!("examples/{name}/{name}.toml"));
+            let text = fs::read_to_string(&path).unwrap();
+            let plan =
+                Source::new(path.to_str().unwrap(), &text, &[]).and_then(|it| Plan::check(&it, Engine::Live));
+            let plan = plan.unwrap_or_else(|complaint| panic!("{complaint}"));
+            assert_eq!((plan.name.as_str(), plan.warnings.len()), (name, 0));
+            assert!(plan.question.is_some_and(|question| question.contains('?')));
+            assert!(readme.contains(&format!("examples/{name}/{name}.toml")));
+            let service = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+            let service = service.filter(|path| path.file_stem().is_some_and(|stem| stem == "server"));
+            for code in service {
+                assert!(fs::read_to_string(&code).unwrap().lines().count() < 40, "{}", code.display());
+            }
         }
     }
 

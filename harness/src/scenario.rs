@@ -6,6 +6,7 @@ mod fault;
 mod matrix;
 pub(crate) mod range;
 mod source;
+mod target;
 mod token_source;
 pub(crate) mod units;
 mod value;
@@ -20,6 +21,7 @@ use serde::de::IgnoredAny;
 pub(crate) use self::fault::Fault;
 pub(crate) use self::matrix::{Chosen, Matrix};
 pub(crate) use self::source::{Document, Source, nearest};
+pub(crate) use self::target::{Guard, Target};
 pub(crate) use self::token_source::TokenSource;
 use self::units::{Rate, SignedSpan};
 use crate::profiles::{ClientProfile, IdpProfile, Known};
@@ -48,6 +50,10 @@ pub(crate) struct Scenario {
     pub(crate) runbook: Vec<Runbook>,
     #[serde(default)]
     pub(crate) fleet: Fleet,
+    /// The service under test; the reference service unless it is there.
+    pub(crate) target: Option<Target>,
+    #[serde(default)]
+    pub(crate) guard: Guard,
     pub(crate) traffic: Traffic,
     #[serde(default)]
     pub(crate) limits: Limits,
@@ -121,6 +127,8 @@ pub(crate) struct Idp {
     pub(crate) cache_control: Option<String>,
     /// Whether it serves HTTPS, which virtual time knows nothing of.
     pub(crate) tls: bool,
+    /// The port of a live run's IdP; a free one unless said.
+    pub(crate) port: Option<u16>,
 }
 
 impl Default for Idp {
@@ -132,6 +140,7 @@ impl Default for Idp {
             max_age: None,
             cache_control: None,
             tls: false,
+            port: None,
         }
     }
 }

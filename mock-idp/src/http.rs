@@ -10,8 +10,10 @@ mod wire;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -41,10 +43,20 @@ const MAX_BODY: usize = 16 * 1_024;
 #[derive(Debug)]
 pub struct Provider {
     idp: Mutex<Idp>,
-    clock: Clock,
+    clock: RwLock<Clock>,
     guard: Guard,
+    owners: OnceLock<Owners>,
     replanned: Notify,
     outlook: watch::Sender<Outlook>,
+}
+
+/// Says which instance has the other end of a connection, the first of the two, if any has.
+struct Owners(Box<dyn Fn([SocketAddr; 2]) -> Option<u32> + Send + Sync>);
+
+impl fmt::Debug for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Owners")
+    }
 }
 
 /// What requests that are held wait for.
@@ -59,16 +71,29 @@ impl Provider {
     pub fn new(idp: Idp, clock: Clock, guard: Guard) -> Self {
         Self {
             idp: Mutex::new(idp),
-            clock,
+            clock: RwLock::new(clock),
             guard,
+            owners: OnceLock::new(),
             replanned: Notify::new(),
             outlook: watch::Sender::default(),
         }
     }
 
     /// The clock that the provider follows.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
+    pub fn clock(&self) -> Clock {
+        *self.clock.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives it another clock, whose time comes after what the present one shows. Requests that are held keep theirs.
+    pub fn restart(&self, clock: Clock) {
+        *self.clock.write().unwrap_or_else(PoisonError::into_inner) = clock;
+        self.replanned.notify_one();
+    }
+
+    /// Has requests whose URL names no instance attributed by the ends of their connection, the other first and then our
+    /// own. The first to say so is heard.
+    pub fn attribute_by(&self, owner: impl Fn([SocketAddr; 2]) -> Option<u32> + Send + Sync + 'static) {
+        let _ = self.owners.set(Owners(Box::new(owner)));
     }
 
     /// Does something with the provider at the present moment, while nobody else does. Keep it short: requests
@@ -78,7 +103,7 @@ impl Provider {
         let mut idp = self.idp.lock().unwrap_or_else(PoisonError::into_inner);
         let planned = idp.next_event();
         // The clock is read inside the lock, so that moments come in the order in which they are acted upon.
-        let result = act(&mut idp, self.clock.now());
+        let result = act(&mut idp, self.clock().now());
         if idp.next_event() != planned {
             self.replanned.notify_one();
         }
@@ -99,8 +124,9 @@ impl Provider {
             return true;
         }
         let mut outlook = self.outlook.subscribe();
+        let clock = self.clock();
         tokio::select! {
-            () = tokio::time::sleep_until(self.clock.instant(self.clock.now() + span).into()) => true,
+            () = tokio::time::sleep_until(clock.instant(clock.now() + span).into()) => true,
             _ = outlook.wait_for(|outlook| outlook.closing) => false,
         }
     }
@@ -130,7 +156,7 @@ impl Provider {
                 continue;
             };
             tokio::select! {
-                () = tokio::time::sleep_until(self.clock.instant(at).into()) => {}
+                () = tokio::time::sleep_until(self.clock().instant(at).into()) => {}
                 () = self.replanned.notified() => {}
             }
         }

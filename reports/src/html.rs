@@ -186,6 +186,7 @@ fn kind(kind: EventKind) -> &'static str {
         EventKind::StreamOn => "stream begins",
         EventKind::Burst => "burst",
         EventKind::Runbook => "runbook",
+        EventKind::Death => "replica died",
     }
 }
 

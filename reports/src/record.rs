@@ -55,6 +55,9 @@ pub struct Record {
     pub warnings: Vec<String>,
     /// One cell for a run; none for a sweep, whose cells are of another kind.
     pub cells: Vec<Cell>,
+    /// The user's own service that was under test; none for the reference service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
     /// The cells of a sweep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
@@ -70,6 +73,28 @@ pub struct Scenario {
     pub question: Option<String>,
     /// A hash of the resolved scenario: equal hashes ran the same plan.
     pub hash: String,
+}
+
+/// A service of the user's under test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// How it came to run.
+    pub kind: TargetKind,
+    /// The command, or the URLs.
+    pub what: String,
+    /// JWKS requests of which nobody knows which replica sent them; they are in the counts, and in no replica's list.
+    pub unattributed_jwks_requests: u64,
+}
+
+/// How a target came to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// It was started by this command, once for each replica.
+    Command,
+    /// It was running already.
+    Url,
 }
 
 /// How a run was made.
@@ -226,4 +251,6 @@ pub enum EventKind {
     Burst,
     /// A runbook action.
     Runbook,
+    /// A replica of a target ended by itself; when it was planned means nothing.
+    Death,
 }

@@ -318,6 +318,7 @@ fn record(name: &str, question: &str, cell: Cell) -> Record {
             "retention (0 s) is shorter than token lifetime + skew (65 min): live tokens die early".into(),
         ],
         cells: vec![cell],
+        target: None,
         sweep: None,
     }
 }

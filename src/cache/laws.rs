@@ -91,7 +91,8 @@ prop_compose! {
     ) -> Policy {
         let refresh_ahead = if refresh_ahead < ttl { refresh_ahead } else { Span::ZERO };
         Policy {
-            store, max_entries, inner_ttl, ttl, ttl_source, ttl_jitter, on_expiry, refresh_ahead, refresh_ahead_share,
+            on_expiry: if store == Store::PerKidOverSet { OnExpiry::Block } else { on_expiry },
+            store, max_entries, inner_ttl, ttl, ttl_source, ttl_jitter, refresh_ahead, refresh_ahead_share,
             on_fetch_error, stale_for, http_max: Span::from_secs(100), ..Policy::default()
         }
     }

@@ -48,6 +48,9 @@ fn load(plan: &Plan, result: &Path) -> Result<Record, String> {
     if record.engine != Engine::Live {
         return Err("it was simulated, and not live".to_owned());
     }
+    if record.target.is_some() {
+        return Err("it measured a service of yours, of whose caches the simulator knows nothing".to_owned());
+    }
     if record.scenario.hash != plan.hash {
         return Err(
             "it is of another plan: type the same file, `--set` and `--seed` as for the run".to_owned()

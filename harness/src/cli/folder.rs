@@ -10,6 +10,7 @@ use keyquake_reports::record::WriteError;
 use super::Stopped;
 use super::rehearsal::quoted;
 use crate::observe::Trace;
+use crate::target::{CA, LOGS};
 
 /// The record within its folder.
 const RECORD: &str = "result.json";
@@ -63,6 +64,9 @@ impl Folder {
     pub(super) fn abandon(&self) {
         // Without its record a list of requests is of no use to anyone.
         let _ = fs::remove_file(self.draft.join(Trace::FILE));
+        // What a target printed last was said.
+        let _ = fs::remove_dir_all(self.draft.join(LOGS));
+        let _ = fs::remove_file(self.draft.join(CA));
         // Only empty folders are removed.
         let _ = fs::remove_dir(&self.draft);
         if self.is_first {

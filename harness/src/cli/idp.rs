@@ -207,7 +207,7 @@ impl Idp {
     /// Rotates again and again, each time with a key that was generated shortly before.
     async fn keep_rotating(&self, provider: &Provider) -> anyhow::Result<Infallible> {
         let Some(every) = self.rotate_every else { return Ok(std::future::pending().await) };
-        let clock = *provider.clock();
+        let clock = provider.clock();
         let mut at = clock.now();
         loop {
             at = at + every;

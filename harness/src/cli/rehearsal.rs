@@ -44,6 +44,15 @@ impl Rehearsal {
         self.checked(engine, Some(seed)).map_err(Unusable)
     }
 
+    /// The plan of a live run whose requests may go to these hosts.
+    pub(super) fn plan_allowing(&self, hosts: &[String]) -> Result<Plan, Unusable> {
+        let source = self.source(self.seed).map(|mut source| {
+            source.allow(hosts);
+            source
+        });
+        source.and_then(|source| Plan::check(&source, Engine::Live)).map_err(Unusable)
+    }
+
     fn checked(&self, engine: Engine, seed: Option<u64>) -> Result<Plan, String> {
         Plan::check(&self.source(seed)?, engine)
     }

@@ -1,13 +1,13 @@
 //! `keyquake run`: from a scenario file to a report, over real HTTP.
 
 use clap::Args;
-use keyquake_reports::record::Engine;
 
-use super::rehearsal::{Rehearsal, conclude, judged};
+use super::rehearsal::{Rehearsal, conclude, judged, quoted};
 use super::{End, Unusable};
 use crate::interrupt::Interrupt;
 use crate::live;
 use crate::live::descriptors::TooFew;
+use crate::measure::Cut;
 use crate::plan::Plan;
 use crate::terminal::say;
 
@@ -18,11 +18,15 @@ const MANY_SESSIONS: u32 = 5_000;
 pub(super) struct Run {
     #[command(flatten)]
     rehearsal: Rehearsal,
+    /// Let requests go to this host, which is not this machine; with its highest rate, if you like; may be given several
+    /// times.
+    #[arg(long, value_name = "HOST[=200/s]")]
+    allow_target: Vec<String>,
 }
 
 impl Run {
     pub(super) fn execute(self) -> anyhow::Result<End> {
-        let plan = self.rehearsal.plan(Engine::Live)?;
+        let plan = self.rehearsal.plan_allowing(&self.allow_target)?;
         live::descriptors::reserve(&plan).map_err(|error| Unusable(too_few(&plan, &error)))?;
         let folder = self.rehearsal.folder(&plan);
         let leaving = folder.clone();
@@ -31,11 +35,16 @@ impl Run {
         for line in announcement(&plan) {
             say(&line);
         }
-        let command = self.rehearsal.command("run", &plan);
+        let mut command = self.rehearsal.command("run", &plan);
+        for host in &self.allow_target {
+            command.push_str(" --allow-target ");
+            command.push_str(&quoted(host));
+        }
         let run =
             live::run(&plan, &command, folder.draft(), &mut interrupt).inspect_err(|_| folder.abandon())?;
         let end = conclude(&folder, &judged(&run))?;
-        Ok(if run.cut_short.is_some() { End::Interrupted } else { end })
+        let interrupted = run.cut_short.is_some_and(|(_, cut)| cut == Cut::Interrupted);
+        Ok(if interrupted { End::Interrupted } else { end })
     }
 }
 
@@ -43,8 +52,9 @@ impl Run {
 fn announcement(plan: &Plan) -> Vec<String> {
     let wall = plan.duration.saturating_add(plan.warmup).scale(1.0 / plan.speed);
     let rate = plan.traffic.rate.per_second() * plan.speed;
+    let of = plan.target.as_ref().map_or(String::new(), |target| format!(" of {}", target.title()));
     let mut lines = vec![format!(
-        "{}: {} replicas, {rate:.0} requests/s for {wall} of wall time, seed {}",
+        "{}: {} replicas{of}, {rate:.0} requests/s for {wall} of wall time, seed {}",
         plan.name, plan.replicas, plan.seed
     )];
     if plan.traffic.sessions >= MANY_SESSIONS {

@@ -125,7 +125,7 @@ fn moment(event: &Event) -> Option<Moment> {
         EventKind::Activate => " signs",
         EventKind::Remove => " removed",
         EventKind::Revoke => " revoked",
-        EventKind::Burst | EventKind::Runbook => "",
+        EventKind::Burst | EventKind::Runbook | EventKind::Death => "",
         EventKind::StreamOn => " begins",
         EventKind::StreamOff => " ends",
         EventKind::Retire | EventKind::FaultOn | EventKind::FaultOff => return None,

@@ -1,6 +1,6 @@
 //! Open files: a run holds both ends of each of its connections, so the system's limit for one process comes soon.
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Target};
 
 use super::token_client;
 
@@ -35,7 +35,9 @@ fn needed(plan: &Plan) -> u64 {
     let renewals = u64::from(plan.traffic.sessions).min(token_client::AT_ONCE as u64);
     let fetches = plan.caches.len() as u64 * plan.policy.max_concurrent_fetches() as u64;
     let listeners = replicas + 1;
-    REST + listeners + 2 * (requests + renewals + fetches)
+    // To each keeper of a target, from it, and from what it keeps; and its log.
+    let pipes = plan.target.as_ref().and_then(Target::command).map_or(0, |_| 4 * replicas);
+    REST + listeners + pipes + 2 * (requests + renewals + fetches)
 }
 
 #[cfg(unix)]

@@ -12,14 +12,14 @@ use keyquake_idp::{Clock, Timeline};
 use slab::Slab;
 use tokio::sync::{Notify, mpsc};
 
-use super::connections::{Broken, Connections};
+use super::connections::{Broken, Connections, Whereto};
 use super::credentials::{Credentials, SessionToken};
 use super::load::WhenFull;
 use super::minter::{Batch, Prepared};
 use super::progress::Gauge;
 use super::token_client::TokenClient;
 use crate::arrivals::Arrival;
-use crate::observe::{Fold, Observation, Outcome};
+use crate::observe::{Fold, Observation, Outcome, Statuses};
 use crate::oracle::TokenFacts;
 use crate::sessions::{Held, Renewal, Sessions};
 use crate::tokens::signing_key;
@@ -34,8 +34,9 @@ const IDLE_WORKERS: usize = 256;
 pub(crate) struct Generator {
     pub(crate) clock: Clock,
     pub(crate) timeline: Timeline,
-    /// Where each stream goes.
-    pub(crate) paths: Vec<&'static str>,
+    /// Where each stream goes: its path, and its replicas.
+    pub(crate) lines: Vec<Line>,
+    pub(crate) statuses: Statuses,
     /// By wall time.
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
@@ -43,6 +44,9 @@ pub(crate) struct Generator {
     /// Instances per replica.
     pub(crate) workers: u32,
     pub(crate) replicas: Vec<Connections>,
+    /// Whether connections are opened before the first request. Some services take one at a time, and would wait for ever
+    /// for the request of an idle one.
+    pub(crate) opens_ahead: bool,
     pub(crate) sessions: RefCell<Sessions<SessionToken>>,
     pub(crate) token_client: TokenClient,
     pub(crate) fold: RefCell<Fold>,
@@ -58,6 +62,13 @@ pub(crate) struct Generator {
     pub(crate) rescheduled: Notify,
     /// A request has ended.
     pub(crate) ended: Notify,
+}
+
+/// Where a stream goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) path: String,
+    pub(crate) replicas: Vec<u32>,
 }
 
 /// A request that has not ended.
@@ -93,6 +104,10 @@ impl Generator {
     /// Sends the arrivals and waits until all have ended. Must run within a `LocalSet`.
     pub(crate) async fn run(self: Rc<Self>, mut due: mpsc::Receiver<Batch>, interrupted: impl Fn() -> bool) {
         let renewals = tokio::task::spawn_local(Rc::clone(&self).keep_sessions());
+        for replica in 0..self.replicas.len() {
+            let generator = Rc::clone(&self);
+            tokio::task::spawn_local(async move { generator.replicas[replica].close_with_door().await });
+        }
         while let Some(batch) = due.recv().await {
             for request in batch {
                 while self.when_full == WhenFull::Wait && self.is_full() {
@@ -163,20 +178,42 @@ impl Generator {
     }
 
     async fn exchange(&self, Job { number, arrival, credentials }: Job) -> Result<Outcome, Broken> {
-        let connections = &self.replicas[arrival.replica as usize];
+        let line = &self.lines[arrival.stream];
+        let replica = self.open_replica(arrival.replica, &line.replicas);
+        let connections = &self.replicas[replica as usize];
+        let _inside = connections.door.enter();
+        let first = replica * self.workers;
+        // A service of the user's may say anything of itself.
+        let own = |instance: &u32| (first..first + self.workers).contains(instance);
+        self.is_with(number, first);
         let connection = connections.take(arrival.connection).await?;
+        self.is_with(number, connection.instance().filter(own).unwrap_or(first));
         if let Some(under_way) = self.under_way.borrow_mut().get_mut(number) {
-            under_way.instance = connection.instance().unwrap_or(under_way.instance);
             under_way.sent = Some(self.clock.now());
         }
-        let path = self.paths[arrival.stream];
-        let answer = connections.exchange(connection, |request| write(request, path, &credentials)).await?;
-        if let (Some(under_way), Some(instance)) =
-            (self.under_way.borrow_mut().get_mut(number), answer.instance)
-        {
+        let write =
+            |request: &mut Vec<u8>, whereto: Whereto<'_>| write(request, whereto, &line.path, &credentials);
+        let answer = connections.exchange(connection, write).await?;
+        self.is_with(number, answer.instance.filter(own).unwrap_or(first));
+        Ok(self.statuses.outcome(answer.status))
+    }
+
+    /// Notes which instance has a request.
+    fn is_with(&self, number: usize, instance: u32) {
+        if let Some(under_way) = self.under_way.borrow_mut().get_mut(number) {
             under_way.instance = instance;
         }
-        Ok(Outcome::of_status(answer.status))
+    }
+
+    /// This replica, or the next one of the stream while it takes no requests.
+    fn open_replica(&self, replica: u32, replicas: &[u32]) -> u32 {
+        let is_open = |replica: &u32| !self.replicas[*replica as usize].door.is_shut();
+        if is_open(&replica) {
+            return replica;
+        }
+        let place = replicas.iter().position(|other| *other == replica).unwrap_or_default();
+        let others = replicas[place..].iter().chain(&replicas[..place]);
+        others.copied().find(is_open).unwrap_or(replica)
     }
 
     fn end(&self, number: usize, outcome: Outcome) {
@@ -264,12 +301,15 @@ impl Generator {
 }
 
 /// A request with its credentials; `/session` expects the nonce of the login in a header of its own.
-fn write(request: &mut Vec<u8>, path: &str, credentials: &Credentials) {
+fn write(request: &mut Vec<u8>, whereto: Whereto<'_>, path: &str, credentials: &Credentials) {
     let Credentials { authorization, nonce, .. } = credentials;
-    let parts: [&[u8]; 5] = [
+    let parts: [&[u8]; 8] = [
         b"GET ",
+        whereto.base.as_bytes(),
         path.as_bytes(),
-        b" HTTP/1.1\r\nhost: localhost\r\nauthorization: ",
+        b" HTTP/1.1\r\nhost: ",
+        whereto.host.as_bytes(),
+        b"\r\nauthorization: ",
         authorization.as_bytes(),
         b"\r\n",
     ];

@@ -2,14 +2,14 @@
 //! fleet misbehaves.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use keyquake_reports::Record;
 use keyquake_reports::record::Engine;
 
-use super::connections::Connections;
-use super::{Stage, generate};
+use super::{Connections, Door, Stage, generate};
 use crate::arrivals::Arrivals;
 use crate::measure::Run;
 use crate::plan::Plan;
@@ -47,9 +47,9 @@ pub(super) fn play_plan(
     ready: impl FnOnce(),
 ) -> anyhow::Result<Record> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let Stage { minter, mut generator, .. } = runtime.block_on(Stage::set(plan))?;
+    let Stage { minter, mut generator, .. } = runtime.block_on(Stage::set(plan, Path::new("")))?;
     generator.replicas =
-        (0..plan.replicas).map(|_| Connections::new(server, plan.traffic.connections)).collect();
+        (0..plan.replicas).map(|_| Connections::new(Door::at(server), plan.traffic.connections)).collect();
     generator.when_full = when_full;
     let prepared = minter.start(Arrivals::new(plan))?;
     ready();

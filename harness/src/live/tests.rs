@@ -6,6 +6,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use keyquake_reports::record::Traffic;
 
+use super::issuer::bind;
 use super::load::{WhenFull, play_plan};
 use super::*;
 use crate::plan::testing::plan;
@@ -16,7 +17,7 @@ const TRAFFIC: &str =
 /// What comes of a scenario's requests before a server that reads them and never answers.
 fn unanswered(plan: &Plan, when_full: WhenFull) -> Traffic {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let listener = runtime.block_on(bind()).unwrap();
+    let listener = runtime.block_on(bind(0)).unwrap();
     let server = listener.local_addr().unwrap();
     let silence = Router::new().fallback(std::future::pending::<StatusCode>);
     runtime.spawn(async move { axum::serve(listener, silence).await });
@@ -52,9 +53,9 @@ fn grants(on_reject: &str) -> BTreeSet<(&'static str, Option<u16>)> {
     );
     let plan = plan(&lines);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let mut stage = runtime.block_on(Stage::set(&plan)).unwrap();
-    let listener = runtime.block_on(bind()).unwrap();
-    let fleet = Connections::new(listener.local_addr().unwrap(), plan.traffic.connections);
+    let mut stage = runtime.block_on(Stage::set(&plan, Path::new(""))).unwrap();
+    let listener = runtime.block_on(bind(0)).unwrap();
+    let fleet = Connections::new(Door::at(listener.local_addr().unwrap()), plan.traffic.connections);
     stage.generator.replicas = vec![fleet];
     let refusal = Router::new().fallback(async || StatusCode::UNAUTHORIZED);
     runtime.spawn(async move { axum::serve(listener, refusal).await });

@@ -55,18 +55,19 @@ struct Claims {
 }
 
 impl TokenClient {
-    pub(super) fn new(site: &Site<'_>, timeout: Duration) -> reqwest::Result<Self> {
-        let Site { plan, issuer, ca, keys, .. } = *site;
-        let kids = plan.timeline.keys().filter_map(|(id, _)| Some((keys.get(id)?.key.kid().to_string(), id)));
+    pub(super) fn new(site: Site<'_>, timeout: Duration) -> reqwest::Result<Self> {
+        let Site { plan, issuer, .. } = site;
+        let kids =
+            plan.timeline.keys().filter_map(|(id, _)| Some((issuer.keys.get(id)?.key.kid().to_string(), id)));
         Ok(Self {
             client: Client::builder()
-                .tls_certs_only(ca.cloned())
+                .tls_certs_only(issuer.certificate())
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none())
                 .timeout(timeout)
                 .build()?,
             turns: Semaphore::new(AT_ONCE),
-            url: format!("{issuer}/token"),
+            url: format!("{}/token", issuer.url),
             endpoint: plan.traffic.endpoint,
             kids: kids.collect(),
             timeline: plan.timeline.clone(),

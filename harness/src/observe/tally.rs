@@ -79,6 +79,19 @@ impl Tally {
         self.outcomes.get(&Outcome::Shed).copied().unwrap_or_default()
     }
 
+    /// The statuses of answers that were neither acceptance nor rejection, and how often each came.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.outcomes.iter().filter_map(|(outcome, count)| match outcome {
+            Outcome::Failed(status) => Some(((*status)?, *count)),
+            _ => None,
+        })
+    }
+
+    /// Whether any token was accepted.
+    pub(crate) fn has_accepted(&self) -> bool {
+        self.outcomes.keys().any(|outcome| matches!(outcome, Outcome::Accepted(_)))
+    }
+
     pub(crate) fn false_accepts_by_name(&self) -> BTreeMap<String, u64> {
         self.false_accepts.iter().map(|(ground, count)| (ground.name().to_owned(), *count)).collect()
     }

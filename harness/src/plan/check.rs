@@ -10,12 +10,12 @@ use keyquake_reports::record::{Comparison, Engine, Extreme, Gate, Metric, Unit};
 use super::coupled;
 use super::faults::{self, fault_title};
 use super::pairs::Pair;
-use super::{Checked, Disturbance, Plan, Runbook, Search, caches, streams};
+use super::{Checked, Disturbance, Plan, Runbook, Search, caches, streams, target};
 use crate::profiles::{Evidence, IdpProfile};
 use crate::scenario::range::Range;
 use crate::scenario::units::SignedSpan;
 use crate::scenario::{
-    self, Action, Cache, Document, Idp, Phase, Restart, Scenario, Source, TokenSource, nearest,
+    self, Action, Cache, Document, Fleet, Idp, Phase, Restart, Scenario, Source, TokenSource, nearest,
 };
 use crate::seed;
 use crate::sut::{Capacity, freshness_of};
@@ -62,19 +62,19 @@ impl Plan {
             // Virtual time has no wall clock to run against.
             scenario.speed = 1.0;
         }
+        target::settle(source, &mut scenario, engine)?;
         let check = Check { source, scenario: &scenario, engine };
-        check.is_one_run()?;
-        check.run()?;
-        check.traffic()?;
-        check.fleet()?;
+        check.tables()?;
+        let (target, statuses) =
+            (target::check(source, &scenario, engine)?, target::statuses(source, &scenario)?);
         let (rotations, faults) = (check.rotations()?, faults::windows(source, &scenario)?);
         let timeline = check.timeline(&rotations, &faults)?;
         let streams = streams::check(source, &scenario, &timeline)?;
+        target::within_caps(source, &scenario, &streams)?;
         let runbook = check.runbook()?;
         let risks = check.risks(&rotations);
         let rotations: Vec<Rotation> = rotations.into_iter().map(|(_, rotation)| rotation).collect();
         let (gates, wishes, searches) = (check.gates()?, check.wishes()?, check.searches()?);
-        check.cache()?;
         let capacity = check.capacity()?;
         let warnings = risks.into_iter().chain(check.warnings()).collect();
         let Scenario { fleet, warmup, seed, .. } = &scenario;
@@ -112,6 +112,9 @@ impl Plan {
             workers: scenario.fleet.workers,
             capacity,
             policy: scenario.fleet.policy,
+            target,
+            statuses,
+            idp_port: scenario.idp.port.unwrap_or_default(),
             traffic: scenario.traffic,
             limits: scenario.limits,
             name: scenario.name,
@@ -133,6 +136,15 @@ struct Check<'s> {
 }
 
 impl Check<'_> {
+    /// Refuses what is wrong within one table.
+    fn tables(&self) -> Result<(), String> {
+        self.is_one_run()?;
+        self.run()?;
+        self.traffic()?;
+        self.fleet()?;
+        self.cache()
+    }
+
     /// An error at this path unless the rule holds.
     fn require(&self, holds: bool, path: &str, message: &str) -> Result<(), String> {
         if holds { Ok(()) } else { Err(self.source.complain(path, message, None)) }
@@ -179,6 +191,7 @@ impl Check<'_> {
             "idp.token_lifetime",
             "`token_lifetime` must be a whole number of seconds: claims count nothing smaller",
         )?;
+        self.require(idp.port != Some(0), "idp.port", "leave the port out for a free one")?;
         self.header()
     }
 
@@ -467,7 +480,9 @@ impl Check<'_> {
 
     /// How this IdP and this client go together. The cells of a sweep are there to find out.
     fn risks(&self, rotations: &[(usize, Rotation)]) -> Vec<String> {
-        if self.source.is_cell() {
+        // How a target caches nobody knows: a policy is only assumed of it.
+        let is_unknown = self.scenario.target.is_some() && self.engine == Engine::Live;
+        if self.source.is_cell() || is_unknown {
             return Vec::new();
         }
         let Scenario { idp, fleet, traffic, .. } = self.scenario;
@@ -486,7 +501,7 @@ impl Check<'_> {
         let Scenario { speed, traffic, fleet, .. } = self.scenario;
         let mut warnings = Vec::new();
         for (i, fault) in self.scenario.fault.iter().enumerate() {
-            if fault.discovery.is_some() {
+            if fault.discovery.is_some() && self.scenario.target.is_none() {
                 warnings.push(format!(
                     "fault {}: the reference service is told where the JWKS is and never asks `discovery`, so a fault \
                      there strikes nobody",
@@ -559,39 +574,25 @@ impl Check<'_> {
     }
 
     fn parameters(&self) -> BTreeMap<String, String> {
-        let Scenario { duration, warmup, idp, fleet, traffic, .. } = self.scenario;
-        let cache = match fleet.cache {
-            Cache::Cold => "cold".to_owned(),
-            Cache::Staggered => "staggered".to_owned(),
-            Cache::Age(age) => age.to_string(),
-        };
+        let Scenario { duration, warmup, idp, fleet, traffic, target, .. } = self.scenario;
         let own = [
             ("duration", duration.to_string()),
             ("warmup", warmup.to_string()),
             ("idp.algorithm", idp.algorithm.to_string()),
             ("idp.token_lifetime", idp.token_lifetime().to_string()),
             ("fleet.replicas", fleet.replicas.to_string()),
-            ("fleet.workers", fleet.workers.to_string()),
-            ("fleet.cache", cache),
             ("traffic.rate", traffic.rate.to_string()),
             ("traffic.sessions", traffic.sessions.to_string()),
         ];
         let tls = idp.tls.then(|| ("idp.tls", "true".to_owned()));
-        let profile = idp.profile.clone().map(|name| ("idp.profile", name));
-        let client = fleet.profile.clone().map(|name| ("fleet.profile", name));
-        let header = idp.cache_control.clone().map(|header| ("idp.cache_control", header));
-        let concurrency = fleet.concurrency.map(|count| ("fleet.concurrency", count.to_string()));
-        let queue = fleet.queue.map(|count| ("fleet.queue", count.to_string()));
-        let own = own
-            .into_iter()
-            .chain(tls)
-            .chain(profile)
-            .chain(client)
-            .chain(header)
-            .chain(concurrency)
-            .chain(queue)
-            .map(|(name, value)| (name.to_owned(), value));
-        policy_parameters(&fleet.policy).into_iter().chain(own).collect()
+        let lent = [("idp.profile", &idp.profile), ("idp.cache_control", &idp.cache_control)];
+        let lent = lent.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
+        let own = own.into_iter().chain(tls).chain(lent).map(|(name, value)| (name.to_owned(), value));
+        if target.is_some() && self.engine == Engine::Live {
+            // What is assumed of a target is no setting of its run.
+            return own.collect();
+        }
+        policy_parameters(&fleet.policy).into_iter().chain(own).chain(fleet_parameters(fleet)).collect()
     }
 }
 
@@ -602,6 +603,23 @@ pub(super) const NAME: &str = "a name has 1 to 64 letters, digits, `-`, `_` and 
 pub(super) fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     (1..=64).contains(&text.len()) && text.chars().all(plain) && !text.starts_with('.')
+}
+
+/// What the replicas are like beside their policy.
+fn fleet_parameters(fleet: &Fleet) -> impl Iterator<Item = (String, String)> {
+    let cache = match fleet.cache {
+        Cache::Cold => "cold".to_owned(),
+        Cache::Staggered => "staggered".to_owned(),
+        Cache::Age(age) => age.to_string(),
+    };
+    let all = [
+        ("fleet.workers", Some(fleet.workers.to_string())),
+        ("fleet.cache", Some(cache)),
+        ("fleet.profile", fleet.profile.clone()),
+        ("fleet.concurrency", fleet.concurrency.map(|count| count.to_string())),
+        ("fleet.queue", fleet.queue.map(|count| count.to_string())),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
 }
 
 /// The policy by its field names, as it would be written.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Deserialize;
@@ -122,6 +123,19 @@ impl Source {
             source.push(Kind::Setting, "--set", &format!("{path} = {value}"));
         }
         Ok(source)
+    }
+
+    /// Names hosts that requests may go to, as `--allow-target` does.
+    pub(crate) fn allow(&mut self, hosts: &[String]) {
+        if !hosts.is_empty() {
+            self.push(Kind::Setting, "--allow-target", &format!("guard.\"--allow-target\" = {hosts:?}"));
+        }
+    }
+
+    /// The folder of the file.
+    fn folder(&self) -> &Path {
+        let file = self.parts.first().map_or("", |part| part.name.as_str());
+        Path::new(file).parent().unwrap_or(Path::new(""))
     }
 
     /// Adds the axis of a flag like `-L fleet.policy.ttl=1m,5m`.
@@ -270,6 +284,11 @@ impl<'s> Document<'s> {
         self.source.question()
     }
 
+    /// The folder of the file, where paths in it begin.
+    pub(crate) fn folder(&self) -> &Path {
+        self.source.folder()
+    }
+
     /// Everything that was typed.
     pub(crate) fn typed(&self) -> impl Iterator<Item = &str> {
         self.source.typed()
@@ -290,7 +309,7 @@ impl<'s> Document<'s> {
     }
 
     /// Where the value at this path is written.
-    pub(super) fn written(&self, path: &str) -> Option<Range<usize>> {
+    pub(crate) fn written(&self, path: &str) -> Option<Range<usize>> {
         let mut spans = self.spans(path);
         if spans.len() == path.split('.').count() { spans.pop() } else { None }
     }

@@ -128,7 +128,7 @@ pub(super) async fn end_fault(State(provider): State<Arc<Provider>>, Path(id): P
 }
 
 pub(super) async fn state(State(provider): State<Arc<Provider>>) -> Reply {
-    let body = provider.with(|idp, now| StateBody::of(idp, &provider.clock, now));
+    let body = provider.with(|idp, now| StateBody::of(idp, &provider.clock(), now));
     json_reply(StatusCode::OK, &body)
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn issue(
     let parameters = Parameters::read(form);
     let grant_type = parameters.as_ref().map_or("other", Parameters::grant_type);
     let answer = parameters.and_then(|parameters| parameters.grant(&headers)).and_then(|grant| {
-        let order = provider.with(|idp, now| idp.order(now, provider.clock.unix(now), &grant))?;
+        let order = provider.with(|idp, now| idp.order(now, provider.clock().unix(now), &grant))?;
         // The lock is free while the key is at work.
         Ok(order.sign())
     });

@@ -14,7 +14,8 @@ pub(super) async fn metadata(
     State(provider): State<Arc<Provider>>,
     wire: Wire,
 ) -> Result<Response, Unanswered> {
-    let answer = provider.with(|idp, now| idp.discovery(now, None));
+    let instance = wire.owner(&provider).await;
+    let answer = provider.with(|idp, now| idp.discovery(now, instance));
     wire.carry_out(&provider, answer).await
 }
 
@@ -32,7 +33,8 @@ pub(super) async fn key_set(
     wire: Wire,
     headers: HeaderMap,
 ) -> Result<Response, Unanswered> {
-    answer(&provider, &wire, None, &headers).await
+    let instance = wire.owner(&provider).await;
+    answer(&provider, &wire, instance, &headers).await
 }
 
 pub(super) async fn instance_key_set(

@@ -18,20 +18,39 @@ use axum::serve::{IncomingStream, Listener};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 
-use super::Provider;
+use super::{Owners, Provider};
 use crate::fault::{Answer, Ending, Reply};
 
 /// The connection that a request came over. One that was not accepted by [`Lines`] can be closed and not reset.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wire {
     torn: Arc<AtomicBool>,
+    /// The other end, and ours.
+    ends: Option<[SocketAddr; 2]>,
+    /// Who has its other end, once somebody has asked.
+    owner: Arc<OnceCell<Option<u32>>>,
 }
 
 /// There is no answer: the connection is reset in place of one.
 pub(super) struct Unanswered;
 
 impl Wire {
+    fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
+        Self { ends: stream.local_addr().ok().map(|here| [peer, here]), ..Self::default() }
+    }
+
+    /// The instance that has the other end, if the provider was told how to find out and it is one.
+    pub(super) async fn owner(&self, provider: &Arc<Provider>) -> Option<u32> {
+        let ends = self.ends.filter(|_| provider.owners.get().is_some())?;
+        let provider = Arc::clone(provider);
+        // Whoever looks may take milliseconds.
+        let look = || spawn_blocking(move || provider.owners.get().and_then(|Owners(owner)| owner(ends)));
+        *self.owner.get_or_init(async || look().await.ok().flatten()).await
+    }
+
     /// Waits as an answer asks, and makes the response of it.
     ///
     /// # Errors
@@ -135,7 +154,8 @@ impl Listener for Lines {
         let (stream, address) = Listener::accept(&mut self.0).await;
         // Answers are small: waiting to fill a packet would only delay them.
         drop(stream.set_nodelay(true));
-        (Line { stream, wire: Wire::default() }, address)
+        let wire = Wire::of(&stream, address);
+        (Line { stream, wire }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -168,6 +168,7 @@ fn in_words(event: &Event) -> Option<String> {
         EventKind::StreamOn => format!("stream: {}", detail.unwrap_or("on")),
         EventKind::Burst => format!("burst: {}", detail.unwrap_or("many requests")),
         EventKind::Runbook => detail.unwrap_or("runbook").into(),
+        EventKind::Death => detail.unwrap_or("a replica died").into(),
         EventKind::Retire | EventKind::FaultOff | EventKind::StreamOff => return None,
     })
 }

@@ -156,9 +156,9 @@ fn scenario_of_libraries(number: u64) -> String {
     let store = match store.as_str() {
         "set" => timers.join(", "),
         "none" => "store = \"none\"".to_owned(),
-        _ => {
-            format!("store = \"{store}\", inner_ttl = \"11s\", max_entries = 2, on_unknown_kid = \"refetch\"")
-        }
+        _ => format!(
+            "store = \"{store}\", inner_ttl = \"11s\", max_entries = 2, on_unknown_kid = \"refetch\", on_expiry = \"block\""
+        ),
     };
     with_policy(number, &format!("{}, {store}", others.join(", ")))
 }
