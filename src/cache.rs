@@ -10,6 +10,7 @@ mod limiter;
 mod negatives;
 mod published;
 mod response;
+mod rest;
 mod shelf;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::time::{Span, Time};
 pub use self::keys::{KeyEntry, KeySet, Keys};
 pub use self::published::Published;
 pub use self::response::{FetchFailure, Freshness, Response};
+pub use self::rest::Rest;
 
 /// How long a service that does not start without keys is down before it tries again.
 const RESTARTED_AFTER: Span = Span::from_secs(1);

@@ -22,7 +22,7 @@ mod validator;
 
 pub use cache::{
     Answer, Deadline, Decision, Event, FetchFailure, FetchId, Freshness, KeyCache, KeyEntry, KeySet, Keys,
-    Published, Response, Standing, Wake,
+    Published, Response, Rest, Standing, Wake,
 };
 pub use claims::{Audience, Claims};
 pub use expectations::{Expectations, TokenKind};

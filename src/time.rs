@@ -43,6 +43,11 @@ impl Time {
     pub fn since(self, earlier: Self) -> Span {
         Span(u64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(0))
     }
+
+    /// The moment that lies to `there` as it lies to `here`.
+    pub(crate) fn seen_from(self, here: Self, there: Self) -> Self {
+        if self == Self::NEVER { self } else { Self(self.0.saturating_sub(here.0).saturating_add(there.0)) }
+    }
 }
 
 impl Add<Span> for Time {

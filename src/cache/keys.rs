@@ -70,7 +70,7 @@ pub(super) enum Selection<K> {
 }
 
 /// A set and where its names are, so that a choice costs no walk through all keys.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Index<K> {
     set: Arc<KeySet<K>>,
     /// The places in the set, by name and algorithm; those of one class in the order of the set.

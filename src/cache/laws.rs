@@ -3,6 +3,8 @@
 //! The model here shares no code with the cache: it only watches what goes in and what comes out.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -591,5 +593,137 @@ proptest! {
             watched.wake()?;
         }
         prop_assert!(watched.open.is_empty(), "{} tickets were never answered", watched.open.len());
+    }
+}
+
+/// A cache that is only played, and whose fetches are named by their order.
+struct Played {
+    cache: Cache,
+    now: Time,
+    fetches: Vec<FetchId>,
+    tickets: Ticket,
+}
+
+impl Played {
+    fn new(policy: Policy, now: Time) -> Self {
+        let cache = KeyCache::new(policy, 7).expect("the strategy makes consistent policies");
+        Self { cache, now, fetches: Vec::new(), tickets: 0 }
+    }
+
+    /// Plays a step. Returns what was decided, when it wants to be woken, and what every class would meet.
+    fn step(&mut self, op: &Op) -> (Vec<String>, Vec<String>) {
+        let decided = self.event(op).map(|event| self.handle(event)).unwrap_or_default();
+        let met = every_class().iter().map(|class| self.met(class)).collect();
+        (decided, met)
+    }
+
+    fn event(&mut self, op: &Op) -> Option<Event<(), Ticket>> {
+        let fetched = |fetch: &usize| {
+            let last = self.fetches.len().checked_sub(1)?;
+            Some(self.fetches[last - fetch % self.fetches.len().min(3)])
+        };
+        let unanswered = |fetch: &usize| Some(Event::Fetched(fetched(fetch)?, Response::unanswered()));
+        let ticket = self.tickets;
+        self.tickets += 1;
+        match op {
+            Op::Lookup { kid, algorithm } => {
+                let class = Class { kid: kid.map(|kid| KIDS[kid].into()), algorithm: *algorithm };
+                Some(Event::Lookup { class, ticket })
+            }
+            Op::BadSignature { kid } => {
+                Some(Event::BadSignature { class: class(*kid), tried: KeyVersion(0), ticket })
+            }
+            Op::Answered { fetch, keys, unusable, status, freshness } => {
+                let keys = Some(key_set(keys, *unusable));
+                Some(Event::Fetched(
+                    fetched(fetch)?,
+                    Response { status: Some(*status), freshness: *freshness, keys },
+                ))
+            }
+            Op::Unanswered { fetch } | Op::NotASet { fetch } => unanswered(fetch),
+            Op::EarlyTimeout => Some(Event::Timeout),
+            Op::Wake => {
+                self.now = self.now.max(self.cache.deadline()?.at);
+                Some(Event::Timeout)
+            }
+            Op::Invalidate => Some(Event::Invalidate),
+            Op::Preload { keys, freshness, .. } => {
+                Some(Event::Preload(key_set(keys, 0), *freshness, self.now))
+            }
+            Op::Pass(span) => {
+                self.now = self.now + *span;
+                None
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event<(), Ticket>) -> Vec<String> {
+        let mut out = Vec::new();
+        let deadline = self.cache.handle(event, self.now, &mut out);
+        let deadline = deadline.map(|deadline| (deadline.at.since(self.now), deadline.wake));
+        let mut decided = vec![format!("{deadline:?}")];
+        for decision in out {
+            decided.push(match decision {
+                Decision::Fetch(id) => {
+                    self.fetches.push(id);
+                    "fetch".into()
+                }
+                Decision::Cancel(id) => format!("cancel {:?}", self.place(id)),
+                Decision::Answer(ticket, answer) => format!("{ticket}: {answer:?}"),
+            });
+        }
+        decided
+    }
+
+    /// How many fetches began after this one.
+    fn place(&self, id: FetchId) -> Option<usize> {
+        self.fetches.iter().rev().position(|other| *other == id)
+    }
+
+    fn met(&self, class: &Class) -> String {
+        let left = |until: Time| (until < Time::NEVER).then(|| until.since(self.now));
+        let one = |standing| match standing {
+            Standing::Fixed { answer, until } => format!("{answer:?} for {:?}", left(until)),
+            Standing::Joins { fetch, room, until } => {
+                format!("joins {:?} ({room}) for {:?}", self.place(fetch), left(until))
+            }
+            Standing::Acts => "acts".into(),
+        };
+        let again = self.cache.standing_after(class, KeyVersion(0), self.now);
+        one(self.cache.standing(class, self.now)) + ", " + &one(again)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_resumes_a_rest_does_what_the_other_goes_on_to_do(
+        policy in policy(),
+        before in prop::collection::vec(op(), 1..40),
+        after in prop::collection::vec(op(), 1..40),
+        elsewhen in -1_000_000_i64..1_000_000,
+    ) {
+        let policy = Policy { ttl_jitter: 0.0, ..policy };
+        let mut cache = Played::new(policy.clone(), Time::ZERO);
+        cache.handle(Event::Start);
+        for op in before {
+            cache.step(&op);
+        }
+        for _ in 0..40 {
+            if cache.cache.rest(cache.now).is_some() {
+                break;
+            }
+            // Fetches under way run into their time-outs.
+            cache.step(&Op::Wake);
+        }
+        let Some(rest) = cache.cache.rest(cache.now) else { return Ok(()) };
+        let mut other = Played::new(policy, Time::from_nanos(elsewhen * 1_000_003));
+        other.cache.resume(&rest, other.now);
+        (other.tickets, cache.fetches) = (cache.tickets, Vec::new());
+        for op in after {
+            prop_assert_eq!(cache.step(&op), other.step(&op));
+        }
+        prop_assert_eq!(cache.cache.rest(cache.now), other.cache.rest(other.now));
     }
 }

@@ -4,7 +4,7 @@ use super::Cause;
 use crate::policy::{LimiterAnchor, LimiterKind, LimiterScope, Policy};
 use crate::time::{Span, Time};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Limiter {
     /// The last anchor of a cooldown.
     anchored: Option<Time>,
@@ -60,6 +60,22 @@ impl Limiter {
         if policy.limiter_anchor == LimiterAnchor::Miss {
             self.anchored = Some(at);
         }
+    }
+
+    /// What of it still matters.
+    pub(super) fn ahead(&self, policy: &Policy, now: Time) -> Self {
+        let lasts = |at: Time| now < at + policy.limiter_interval;
+        Self {
+            anchored: self.anchored.filter(|at| policy.limiter == LimiterKind::Cooldown && lasts(*at)),
+            window: self.window.filter(|(opened, _)| policy.limiter == LimiterKind::Window && lasts(*opened)),
+            full: self.full.filter(|full| policy.limiter == LimiterKind::Bucket && now < *full),
+        }
+    }
+
+    pub(super) fn shift(&mut self, moved: &impl Fn(Time) -> Time) {
+        self.anchored = self.anchored.map(moved);
+        self.window = self.window.map(|(opened, admitted)| (moved(opened), admitted));
+        self.full = self.full.map(moved);
     }
 }
 

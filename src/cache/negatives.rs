@@ -9,7 +9,7 @@ use crate::time::Time;
 const MAX: usize = 1_024;
 
 /// Until when each class of tokens is refused without a fetch.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Negatives {
     until: BTreeMap<Class, Time>,
 }
@@ -35,5 +35,16 @@ impl Negatives {
 
     pub(super) fn forget(&mut self, is_known: impl Fn(&Class) -> bool) {
         self.until.retain(|class, _| !is_known(class));
+    }
+
+    /// What of it still matters.
+    pub(super) fn ahead(&self, now: Time) -> Self {
+        let mut ahead = self.clone();
+        ahead.until.retain(|_, until| now < *until);
+        ahead
+    }
+
+    pub(super) fn shift(&mut self, moved: &impl Fn(Time) -> Time) {
+        self.until.values_mut().for_each(|until| *until = moved(*until));
     }
 }

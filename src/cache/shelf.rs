@@ -10,7 +10,7 @@ use crate::policy::{OnMissingKid, Policy, Store};
 use crate::time::{Span, Time};
 
 /// How long something that was loaded may be used.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lifetime {
     /// From then on a lookup refreshes it.
     pub(super) refresh_from: Time,
@@ -18,6 +18,25 @@ pub(super) struct Lifetime {
     pub(super) fresh_until: Time,
     /// Until then if fetching fails.
     pub(super) stale_until: Time,
+}
+
+impl Lifetime {
+    /// What is over ended now.
+    fn clamp(&mut self, now: Time) {
+        *self = Self {
+            refresh_from: self.refresh_from.max(now),
+            fresh_until: self.fresh_until.max(now),
+            stale_until: self.stale_until.max(now),
+        };
+    }
+
+    fn shift(&mut self, moved: &impl Fn(Time) -> Time) {
+        *self = Self {
+            refresh_from: moved(self.refresh_from),
+            fresh_until: moved(self.fresh_until),
+            stale_until: moved(self.stale_until),
+        };
+    }
 }
 
 /// What is kept for one class.
@@ -28,7 +47,7 @@ pub(super) struct Held<K> {
     pub(super) promotes: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shelf<K> {
     on_missing_kid: OnMissingKid,
     content: Content<K>,
@@ -38,7 +57,7 @@ pub(super) struct Shelf<K> {
     inner_ttl: Span,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Content<K> {
     None,
     Set(Option<(Arc<Index<K>>, Lifetime)>),
@@ -51,7 +70,7 @@ enum Content<K> {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry<K> {
     keys: Keys<K>,
     lifetime: Lifetime,
@@ -232,6 +251,43 @@ impl<K> Shelf<K> {
         {
             *uses += 1;
             entry.used = *uses;
+        }
+    }
+
+    /// What of it still matters: not which of two moments that are over was the earlier, and of uses only their order.
+    pub(super) fn ahead(&self, now: Time) -> Self
+    where
+        K: Clone,
+    {
+        let mut ahead = self.clone();
+        ahead.previous = ahead.previous.filter(|(_, until)| now < *until);
+        match &mut ahead.content {
+            Content::None => {}
+            Content::Set(loaded) => loaded.iter_mut().for_each(|(_, lifetime)| lifetime.clamp(now)),
+            Content::PerKid { entries, uses, under, .. } => {
+                under.iter_mut().for_each(|under| *under = under.take().filter(|(_, until)| now < *until));
+                let is_touched = entries.values().any(|entry| entry.used == *uses);
+                let mut order: Vec<&mut Entry<K>> = entries.values_mut().collect();
+                order.sort_by_key(|entry| entry.used);
+                for (place, entry) in (1..).zip(order) {
+                    entry.lifetime.clamp(now);
+                    entry.used = place;
+                }
+                *uses = entries.len() as u64 + u64::from(!is_touched);
+            }
+        }
+        ahead
+    }
+
+    pub(super) fn shift(&mut self, moved: &impl Fn(Time) -> Time) {
+        self.previous.iter_mut().for_each(|(_, until)| *until = moved(*until));
+        match &mut self.content {
+            Content::None => {}
+            Content::Set(loaded) => loaded.iter_mut().for_each(|(_, lifetime)| lifetime.shift(moved)),
+            Content::PerKid { entries, under, .. } => {
+                under.iter_mut().flatten().for_each(|(_, until)| *until = moved(*until));
+                entries.values_mut().for_each(|entry| entry.lifetime.shift(moved));
+            }
         }
     }
 
