@@ -35,11 +35,13 @@ impl Time {
     }
 
     /// Seconds since the start of event time, for reports.
+    #[inline]
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / NANOS_PER_SECOND as f64
     }
 
     /// How long ago `earlier` was; zero when it is still to come.
+    #[inline]
     pub fn since(self, earlier: Self) -> Span {
         Span(u64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(0))
     }
@@ -53,6 +55,7 @@ impl Time {
 impl Add<Span> for Time {
     type Output = Self;
 
+    #[inline]
     fn add(self, span: Span) -> Self {
         if self == Self::NEVER || span == Span::INFINITE {
             return Self::NEVER;
@@ -153,6 +156,7 @@ impl Span {
     }
 
     /// This span times a factor that is finite and not negative; infinite stays infinite.
+    #[inline]
     pub fn scale(self, factor: f64) -> Self {
         if self.is_infinite() {
             return self;

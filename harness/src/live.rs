@@ -230,6 +230,7 @@ async fn start_target(
 /// The requests for the key set, each with the cache that asked, if that is known.
 fn attributed(plan: &Plan, log: &[JwksLogEntry]) -> Vec<JwksLogEntry> {
     let mut log = log.to_vec();
+    log.sort_by_key(|entry| entry.at);
     if plan.target.is_some() {
         let alone = (plan.instances() == 1).then_some(0);
         for entry in &mut log {

@@ -17,6 +17,7 @@ use keyquake_reports::record::{
     RecoveryState, RunMetrics, Verdict, Windows,
 };
 
+use self::causes::Causes;
 use self::episodes::Episode;
 pub(crate) use self::jwks::{CountedFetches, Seconds};
 use crate::observe::{Fold, Segment, Tally, share};
@@ -40,6 +41,7 @@ pub(crate) struct Run<'p> {
     pub(crate) applied: Vec<AppliedEvent>,
     /// When each restart of the plan happened, as far as it came.
     pub(crate) restarted: Vec<Time>,
+    /// In the order of their arrival.
     pub(crate) jwks: Vec<JwksLogEntry>,
     /// The same requests as the caches saw them, if they say.
     pub(crate) fetches: Vec<TimedFetch>,
@@ -55,6 +57,9 @@ pub(crate) struct Run<'p> {
     pub(crate) ended: Time,
     /// When and why it ended before its planned end.
     pub(crate) cut_short: Option<(Time, Cut)>,
+    /// Whether its record is for its metrics alone: then it has neither instances nor events, and of windows what metrics of
+    /// sweeps are made of.
+    pub(crate) metrics_alone: bool,
 }
 
 /// What ends a run before its planned end.
@@ -92,6 +97,7 @@ impl<'p> Run<'p> {
             aftermath: None,
             ended: plan.end(),
             cut_short: None,
+            metrics_alone: false,
         }
     }
 }
@@ -144,13 +150,15 @@ impl Run<'_> {
 
     fn cell(&self) -> Cell {
         let episodes = Episode::all(self);
+        let events = if self.metrics_alone { Vec::new() } else { self.events() };
+        let causes = Causes::new(&self.plan.timeline, &self.jwks, &self.plan.caches);
         Cell {
             parameters: self.plan.parameters.clone(),
             metrics: self.run_metrics(&episodes),
-            episodes: episodes.iter().map(|episode| episode.record(self)).collect(),
-            instances: self.instances(&episodes),
-            events: self.events(),
-            windows: self.windows(&episodes),
+            episodes: episodes.iter().map(|episode| episode.record(self, &events, &causes)).collect(),
+            instances: if self.metrics_alone { Vec::new() } else { self.instances(&episodes) },
+            windows: if self.metrics_alone { self.denial_windows() } else { self.windows(&episodes) },
+            events,
             gates: self.plan.gates.iter().cloned().map(GateResult::from).collect(),
         }
     }
@@ -329,6 +337,18 @@ impl Run<'_> {
     fn restarted_at(&self, planned: Time) -> Option<Time> {
         let first = self.plan.runbook.restarts.iter().position(|(at, _)| *at == planned)?;
         self.restarted.get(first).copied()
+    }
+
+    /// Windows with nothing but valid requests and how many of them were rejected.
+    fn denial_windows(&self) -> Windows {
+        let denials = || self.fold.windows.iter().map(|window| window.counts.denials);
+        Windows {
+            width_s: self.fold.window.as_secs_f64(),
+            first_s: self.fold.start.as_secs_f64(),
+            must_pass: denials().map(|denials| denials.must_pass).collect(),
+            false_rejects: denials().map(|denials| denials.false_rejects).collect(),
+            ..Windows::default()
+        }
     }
 
     fn windows(&self, episodes: &[Episode<'_>]) -> Windows {

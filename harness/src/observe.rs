@@ -339,6 +339,11 @@ impl Fold {
         }
     }
 
+    /// Whether requests that are ruled on so are told apart by the instances that answered them.
+    pub(crate) const fn counts_by_instance(ruling: Ruling) -> bool {
+        matches!(ruling, Ruling::MustPass | Ruling::MustRefuse(Ground::RevokedKey))
+    }
+
     /// Counts the same requests as those of the instance that answered them, the last of them at `ended`.
     pub(crate) fn count_at(&mut self, instance: u32, batch: &Batch, ended: Time) {
         let Batch { lane, ruling, outcome, last, .. } = *batch;

@@ -11,8 +11,10 @@ mod target;
 pub(crate) use self::faults::fault_title;
 pub(crate) use self::target::{Launch, Place, Ready, Service, Target};
 
+use std::sync::OnceLock;
+
 use keyquake_core::{Algorithm, Freshness, Policy, Span, Time};
-use keyquake_idp::Timeline;
+use keyquake_idp::{KeyRing, Timeline};
 use keyquake_reports::record::{Extreme, Gate};
 
 use crate::observe::Statuses;
@@ -78,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) wishes: Vec<Gate>,
     /// What a sweep finds by bisection.
     pub(crate) searches: Vec<Search>,
+    /// The keys of its simulations, once there was one. Nothing is signed with them, so that all share them.
+    pub(crate) simulated_keys: OnceLock<KeyRing>,
     _checked: Checked,
 }
 

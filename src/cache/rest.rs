@@ -24,30 +24,36 @@ pub struct Rest<K> {
 }
 
 impl<K: Clone, T> KeyCache<K, T> {
-    /// What it knows, as seen from `now`; `None` while a fetch is under way, and where the policy leaves lifetimes to
-    /// chance.
-    pub fn rest(&self, now: Time) -> Option<Rest<K>> {
+    /// What it knows, as seen from `now`, and until when that holds: what runs out of things that are past their time is
+    /// left out, and said beside it. `None` where that is more than one moment, while a fetch is under way, and where
+    /// the policy leaves lifetimes to chance.
+    ///
+    /// `now` may be any moment since something has changed.
+    pub fn rest(&self, now: Time) -> Option<(Rest<K>, Time)> {
         if !self.flights.is_empty() || self.policy.ttl_jitter > 0.0 {
             return None;
         }
         let counts_failures = self.policy.poll_interval > Span::ZERO;
         let backed_off = now - self.policy.failure_backoff;
+        let (shelf, holds_until) = self.shelf.ahead(now)?;
         let mut rest = Rest {
             next_poll: self.next_poll,
             failed: self.failed.map(|(at, failure)| (at.max(backed_off), failure)),
             failures: if counts_failures { self.failures.min(MANY_FAILURES) } else { 0 },
             limiter: self.limiter.ahead(&self.policy, now),
             negatives: self.negatives.ahead(now),
-            shelf: self.shelf.ahead(now),
+            shelf,
         };
         rest.shift(&|at| at.seen_from(now, Time::ZERO));
-        Some(rest)
+        Some((rest, holds_until))
     }
 
-    /// Goes on at `now` as a cache of the same policy did whose rest this was. It must not have a fetch under way.
-    pub fn resume(&mut self, rest: &Rest<K>, now: Time) {
+    /// Goes on at `now` as a cache of the same policy did whose rest this was, and held until then. It must not have a
+    /// fetch under way.
+    pub fn resume(&mut self, (rest, holds_until): (&Rest<K>, Time), now: Time) {
         let mut rest = rest.clone();
         rest.shift(&|at| at.seen_from(Time::ZERO, now));
+        rest.shelf.hold_until(now, holds_until);
         self.generation += 1;
         (self.shelf, self.limiter, self.negatives) = (rest.shelf, rest.limiter, rest.negatives);
         (self.failed, self.failures, self.next_poll) = (rest.failed, rest.failures, rest.next_poll);
@@ -114,6 +120,9 @@ mod tests {
         look_up(&mut old, "a", (200, 201));
         assert_eq!(young.rest(at(15)), old.rest(at(205)));
         assert_ne!(young.rest(at(15)), old.rest(at(206)), "the other is older");
+        let (one, other) = (young.rest(at(75)).unwrap(), old.rest(at(271)).unwrap());
+        assert_eq!((one.1, other.1), (at(3_671), at(3_861)), "they may serve on for an hour");
+        assert_eq!(one.0, other.0, "their keys are past their time");
         look_up(&mut old, "b", (210, 211));
         look_up(&mut young, "a", (91, 92));
         assert_ne!(young.rest(at(95)), old.rest(at(214)), "its limiter has counted");
@@ -124,10 +133,11 @@ mod tests {
         let policy = Policy { ttl: Span::from_secs(60), ..Policy::default() };
         let mut cache: KeyCache<(), u8> = KeyCache::new(policy.clone(), 1).unwrap();
         look_up(&mut cache, "a", (10, 11));
-        let rest = cache.rest(at(31)).unwrap();
+        let (rest, holds_until) = cache.rest(at(31)).unwrap();
+        assert_eq!(holds_until, Time::NEVER);
         let mut other: KeyCache<(), u8> = KeyCache::new(policy, 2).unwrap();
-        other.resume(&rest, at(-500));
-        assert_eq!(other.rest(at(-500)), Some(rest));
+        other.resume((&rest, holds_until), at(-500));
+        assert_eq!(other.rest(at(-500)), Some((rest, Time::NEVER)));
         let Standing::Fixed { answer: Answer::Keys(_), until } = other.standing(&class("a"), at(-500)) else {
             panic!("it has the key");
         };

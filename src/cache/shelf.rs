@@ -21,13 +21,19 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// What is over ended now.
-    fn clamp(&mut self, now: Time) {
-        *self = Self {
-            refresh_from: self.refresh_from.max(now),
-            fresh_until: self.fresh_until.max(now),
-            stale_until: self.stale_until.max(now),
-        };
+    /// What is over ended now, and what is past its time serves on for ever: returns until when it really does.
+    fn settle(&mut self, now: Time) -> Option<Time> {
+        self.refresh_from = self.refresh_from.max(now);
+        self.fresh_until = self.fresh_until.max(now);
+        self.stale_until = self.stale_until.max(now);
+        let serves_on = self.fresh_until == now && self.stale_until > now;
+        serves_on.then(|| core::mem::replace(&mut self.stale_until, Time::NEVER))
+    }
+
+    fn hold_until(&mut self, now: Time, until: Time) {
+        if self.fresh_until == now && self.stale_until == Time::NEVER {
+            self.stale_until = until;
+        }
     }
 
     fn shift(&mut self, moved: &impl Fn(Time) -> Time) {
@@ -255,28 +261,46 @@ impl<K> Shelf<K> {
     }
 
     /// What of it still matters: not which of two moments that are over was the earlier, and of uses only their order.
-    pub(super) fn ahead(&self, now: Time) -> Self
+    /// What is past its time serves on without end here, and as long as is said beside it; `None` when that is not one
+    /// moment.
+    pub(super) fn ahead(&self, now: Time) -> Option<(Self, Time)>
     where
         K: Clone,
     {
         let mut ahead = self.clone();
+        let mut served_until = BTreeSet::new();
         ahead.previous = ahead.previous.filter(|(_, until)| now < *until);
         match &mut ahead.content {
             Content::None => {}
-            Content::Set(loaded) => loaded.iter_mut().for_each(|(_, lifetime)| lifetime.clamp(now)),
+            Content::Set(loaded) => {
+                loaded.iter_mut().for_each(|(_, lifetime)| served_until.extend(lifetime.settle(now)));
+            }
             Content::PerKid { entries, uses, under, .. } => {
                 under.iter_mut().for_each(|under| *under = under.take().filter(|(_, until)| now < *until));
                 let is_touched = entries.values().any(|entry| entry.used == *uses);
                 let mut order: Vec<&mut Entry<K>> = entries.values_mut().collect();
                 order.sort_by_key(|entry| entry.used);
                 for (place, entry) in (1..).zip(order) {
-                    entry.lifetime.clamp(now);
+                    served_until.extend(entry.lifetime.settle(now));
                     entry.used = place;
                 }
                 *uses = entries.len() as u64 + u64::from(!is_touched);
             }
         }
-        ahead
+        (served_until.len() <= 1).then(|| (ahead, served_until.pop_first().unwrap_or(Time::NEVER)))
+    }
+
+    /// What is past its time at a moment serves on until that one, where it would without end.
+    pub(super) fn hold_until(&mut self, now: Time, until: Time) {
+        match &mut self.content {
+            Content::None => {}
+            Content::Set(loaded) => {
+                loaded.iter_mut().for_each(|(_, lifetime)| lifetime.hold_until(now, until))
+            }
+            Content::PerKid { entries, .. } => {
+                entries.values_mut().for_each(|entry| entry.lifetime.hold_until(now, until));
+            }
+        }
     }
 
     pub(super) fn shift(&mut self, moved: &impl Fn(Time) -> Time) {

@@ -55,7 +55,7 @@ impl<'r> Causes<'r> {
     }
 
     /// The denials by the names of their causes.
-    pub(super) fn count(&self, denials: impl IntoIterator<Item = &'r Denial>) -> BTreeMap<String, u64> {
+    pub(super) fn count<'d>(&self, denials: impl IntoIterator<Item = &'d Denial>) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         for denial in denials {
             *counts.entry(self.of(denial).name().to_owned()).or_default() += denial.count;

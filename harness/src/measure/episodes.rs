@@ -120,7 +120,13 @@ impl<'r> Episode<'r> {
         self.tracks_by_instance(run).iter().map(recovery).collect()
     }
 
-    pub(super) fn record(&self, run: &Run<'_>) -> record::Episode {
+    /// The episode as the record has it, with its own of these events.
+    pub(super) fn record(
+        &self,
+        run: &Run<'_>,
+        events: &[record::Event],
+        causes: &Causes<'_>,
+    ) -> record::Episode {
         let titles: Vec<&str> =
             self.disturbances.iter().map(|disturbance| disturbance.title.as_str()).collect();
         record::Episode {
@@ -128,8 +134,8 @@ impl<'r> Episode<'r> {
             from_s: self.from.as_secs_f64(),
             to_s: self.until.as_secs_f64(),
             cohort: self.cohort(),
-            events: self.events(run),
-            metrics: self.metrics(run),
+            events: self.events(events),
+            metrics: self.metrics(run, causes),
         }
     }
 
@@ -142,17 +148,17 @@ impl<'r> Episode<'r> {
     }
 
     /// Everything within it, and the publications that prepared it.
-    fn events(&self, run: &Run<'_>) -> Vec<record::Event> {
+    fn events(&self, all: &[record::Event]) -> Vec<record::Event> {
         let (from, until) = (self.from.as_secs_f64(), self.until.as_secs_f64());
         let names: Vec<String> = self.new_keys.iter().map(ToString::to_string).collect();
         let prepares = |event: &record::Event| event.key.as_ref().is_some_and(|key| names.contains(key));
-        let events = run.events().into_iter();
+        let events = all.iter().cloned();
         events
             .filter(|event| event.planned_s < until && (from <= event.planned_s || prepares(event)))
             .collect()
     }
 
-    fn metrics(&self, run: &Run<'_>) -> EpisodeMetrics {
+    fn metrics(&self, run: &Run<'_>, causes: &Causes<'_>) -> EpisodeMetrics {
         let all = self.tally(|_| true);
         EpisodeMetrics {
             cohort: self.recovering(run, |lane| self.has(lane.key)),
@@ -168,7 +174,7 @@ impl<'r> Episode<'r> {
             revocation_exposure: self.exposures(run),
             outage_survival: self.outage_survival(run),
             jwks_amplification: self.amplification(run),
-            causes: self.causes(run),
+            causes: self.causes(run, causes),
             fidelity: run.fidelity(&all),
             by_instance: self.by_instance(run),
             flapping_s: (run.plan.workers > 1).then(|| self.flapping(run)),
@@ -237,10 +243,10 @@ impl<'r> Episode<'r> {
         run.calm_jwks_rate().map(|rate| requests - rate * length)
     }
 
-    fn causes(&self, run: &Run<'_>) -> BTreeMap<String, u64> {
+    fn causes(&self, run: &Run<'_>, causes: &Causes<'_>) -> BTreeMap<String, u64> {
         let within =
             run.fold.denials.iter().filter(|denial| self.from <= denial.at && denial.at < self.until);
-        Causes::new(&run.plan.timeline, &run.jwks, &run.plan.caches).count(within)
+        causes.count(within)
     }
 
     fn recovering(&self, run: &Run<'_>, of: impl Fn(Lane) -> bool) -> Recovering {

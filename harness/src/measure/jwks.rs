@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keyquake_core::{Span, Time};
+use keyquake_idp::JwksLogEntry;
 use keyquake_reports::record::JwksVolume;
 
 use super::{Run, worst_second};
@@ -41,12 +42,14 @@ impl CountedFetches {
 impl Run<'_> {
     pub(super) fn jwks_volume(&self, from: Time, until: Time) -> JwksVolume {
         let counted = &self.jwks_counted;
-        let listed: Vec<Time> = self.jwks_between(from, until).map(|entry| entry.at).collect();
+        let listed = self.jwks_between(from, until);
         let sum =
             |seconds| -> u64 { counted.between(seconds, (from, until)).iter().map(|(_, count)| count).sum() };
         let mut statuses = BTreeMap::new();
-        for status in self.jwks_between(from, until).filter_map(|entry| entry.status) {
-            *statuses.entry(status).or_default() += 1;
+        for alike in listed.chunk_by(|a, b| a.status == b.status) {
+            if let Some(status) = alike[0].status {
+                *statuses.entry(status).or_default() += alike.len() as u64;
+            }
         }
         for (status, seconds) in &counted.by_status {
             let fetches = sum(seconds);
@@ -56,18 +59,20 @@ impl Run<'_> {
         }
         JwksVolume {
             jwks_requests: listed.len() as u64 + sum(&counted.all),
-            jwks_peak_per_second: worst_second(listed.iter().copied())
-                .max(self.counted_peak(&listed, (from, until))),
+            jwks_peak_per_second: worst_second(listed.iter().map(|entry| entry.at))
+                .max(self.counted_peak(listed, (from, until))),
             statuses,
         }
     }
 
-    fn jwks_between(&self, from: Time, until: Time) -> impl Iterator<Item = &keyquake_idp::JwksLogEntry> {
-        self.jwks.iter().filter(move |entry| from <= entry.at && entry.at < until)
+    fn jwks_between(&self, from: Time, until: Time) -> &[JwksLogEntry] {
+        let first = |at: Time| self.jwks.partition_point(|entry| entry.at < at);
+        let until = first(until);
+        &self.jwks[first(from).min(until)..until]
     }
 
     /// The most in any second between two moments, with those that were listed.
-    fn counted_peak(&self, listed: &[Time], times: (Time, Time)) -> u64 {
+    fn counted_peak(&self, listed: &[JwksLogEntry], times: (Time, Time)) -> u64 {
         let counted = &self.jwks_counted;
         let seconds = counted.between(&counted.all, times);
         let alone = seconds.iter().map(|(_, count)| *count).max().unwrap_or_default();
@@ -75,8 +80,8 @@ impl Run<'_> {
             let place = seconds.binary_search_by_key(&number, |(number, _)| *number);
             place.map_or(0, |place| seconds[place].1)
         };
-        let together = listed.chunk_by(|a, b| counted.number(*a) == counted.number(*b));
-        let together = together.map(|listed| listed.len() as u64 + of_second(counted.number(listed[0])));
+        let together = listed.chunk_by(|a, b| counted.number(a.at) == counted.number(b.at));
+        let together = together.map(|listed| listed.len() as u64 + of_second(counted.number(listed[0].at)));
         together.max().unwrap_or_default().max(alone) / counted.width.as_secs().max(1)
     }
 
@@ -99,7 +104,7 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
-    use keyquake_idp::{JwksLogEntry, Pace};
+    use keyquake_idp::Pace;
     use keyquake_reports::record::Engine;
 
     use super::*;

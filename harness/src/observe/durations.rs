@@ -7,35 +7,33 @@ use keyquake_reports::record::Quantiles;
 
 /// A set of durations, in microseconds up to an hour.
 #[derive(Debug)]
-pub(crate) struct Durations(Histogram<u64>);
+pub(crate) struct Durations {
+    digits: u8,
+    /// How many are like the first, as most of a simulation are: they need no histogram.
+    most: Option<(u64, u64)>,
+    others: Option<Histogram<u64>>,
+}
 
 /// A set of durations that is only of interest by its quantiles once nothing is added any more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) enum Spread {
-    #[default]
-    Empty,
-    /// So many that are all alike, as in most windows of a simulation. They need no histogram.
-    Alike(Duration, u64),
     Open(Durations),
     Closed(Option<Quantiles>),
+}
+
+impl Default for Spread {
+    /// Two significant digits, in a few kilobytes: there are many of them.
+    fn default() -> Self {
+        Self::Open(Durations::with_digits(2))
+    }
 }
 
 impl Spread {
     /// Adds each of these as many times. What comes after the end is not counted.
     pub(super) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>, count: u64) {
-        for duration in durations {
-            match self {
-                Self::Empty => *self = Self::Alike(duration, count),
-                Self::Alike(known, before) if *known == duration => *before += count,
-                Self::Alike(known, before) => {
-                    let mut open = Durations::coarse();
-                    open.add(*known, *before);
-                    open.add(duration, count);
-                    *self = Self::Open(open);
-                }
-                Self::Open(open) => open.add(duration, count),
-                Self::Closed(_) => {}
-            }
+        match self {
+            Self::Open(open) => open.extend(durations, count),
+            Self::Closed(_) => {}
         }
     }
 
@@ -46,8 +44,6 @@ impl Spread {
 
     pub(crate) fn quantiles(&self) -> Option<Quantiles> {
         match self {
-            Self::Empty => None,
-            Self::Alike(duration, _) => Some(all(micros(*duration))),
             Self::Open(open) => open.quantiles(),
             Self::Closed(quantiles) => *quantiles,
         }
@@ -75,44 +71,62 @@ impl Default for Durations {
 }
 
 impl Durations {
-    /// Two significant digits, in a few kilobytes: for sets of which there are many.
-    fn coarse() -> Self {
-        Self::with_digits(2)
-    }
-
     fn with_digits(digits: u8) -> Self {
-        // Grows with the values that it sees.
-        let mut histogram = Histogram::new(digits).expect("0 to 5 significant digits are allowed");
-        histogram.auto(true);
-        Self(histogram)
+        Self { digits, most: None, others: None }
     }
 
     /// Adds each of these as many times.
     pub(crate) fn extend(&mut self, durations: impl IntoIterator<Item = Duration>, count: u64) {
-        durations.into_iter().for_each(|duration| self.add(duration, count));
+        durations.into_iter().for_each(|duration| self.add(micros(duration), count));
     }
 
-    fn add(&mut self, duration: Duration, count: u64) {
-        // The histogram grows, so that recording cannot fail.
-        let _ = self.0.record_n(micros(duration), count);
+    fn add(&mut self, micros: u64, count: u64) {
+        let (known, before) = self.most.get_or_insert((micros, 0));
+        if *known == micros {
+            *before += count;
+        } else {
+            // The histogram grows, so that recording cannot fail.
+            let _ = self.others().record_n(micros, count);
+        }
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        // Both grow, so that adding cannot fail.
-        let _ = self.0.add(&other.0);
+        if let Some((micros, count)) = other.most {
+            self.add(micros, count);
+        }
+        if let Some(other) = &other.others {
+            // Both grow, so that adding cannot fail.
+            let _ = self.others().add(other);
+        }
+    }
+
+    fn others(&mut self) -> &mut Histogram<u64> {
+        self.others.get_or_insert_with(|| histogram(self.digits))
     }
 
     /// The quantiles in milliseconds; `None` when nothing was added.
     pub(crate) fn quantiles(&self) -> Option<Quantiles> {
-        let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1_000.0;
-        (!self.0.is_empty()).then(|| Quantiles {
+        let (micros, count) = self.most?;
+        let Some(others) = &self.others else { return Some(all(micros)) };
+        let mut histogram = others.clone();
+        let _ = histogram.record_n(micros, count);
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+        Some(Quantiles {
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
-            max: self.0.max() as f64 / 1_000.0,
+            max: histogram.max() as f64 / 1_000.0,
         })
     }
+}
+
+/// An empty one of so many significant digits.
+fn histogram(digits: u8) -> Histogram<u64> {
+    // Grows with the values that it sees.
+    let mut histogram = Histogram::new(digits).expect("0 to 5 significant digits are allowed");
+    histogram.auto(true);
+    histogram
 }
 
 #[cfg(test)]
@@ -124,7 +138,7 @@ mod tests {
         let mut durations = Durations::default();
         assert_eq!(durations.quantiles(), None);
         for millis in 1..=1_000 {
-            durations.add(Duration::from_millis(millis), 1);
+            durations.extend([Duration::from_millis(millis)], 1);
         }
         let Quantiles { p50, p99, max, .. } = durations.quantiles().unwrap();
         assert!((p50 - 500.0).abs() < 1.0 && (p99 - 990.0).abs() < 1.0 && (max - 1_000.0).abs() < 1.0);
@@ -144,8 +158,8 @@ mod tests {
     #[test]
     fn what_is_merged_counts_in_full() {
         let (mut short, mut long) = (Durations::default(), Durations::default());
-        short.add(Duration::from_millis(1), 1);
-        long.add(Duration::from_secs(100_000), 1);
+        short.extend([Duration::from_millis(1)], 1);
+        long.extend([Duration::from_secs(100_000)], 1);
         short.merge(&long);
         assert!(short.quantiles().unwrap().max > 3_599_000.0, "longer than an hour counts as an hour");
     }

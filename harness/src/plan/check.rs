@@ -1,6 +1,7 @@
 //! From what was typed to what will run: every value in its range, every relation between values checked.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use axum::http::HeaderValue;
 use keyquake_core::{Policy, Span, Time};
@@ -119,6 +120,7 @@ impl Plan {
             limits: scenario.limits,
             name: scenario.name,
             coupled: None,
+            simulated_keys: OnceLock::new(),
             _checked: Checked,
         };
         plan.coupled = coupled::reason(&plan);

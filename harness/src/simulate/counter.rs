@@ -17,14 +17,16 @@ pub(super) struct Counter {
     start: Time,
     width: Span,
     seconds: usize,
-    by_status: BTreeMap<Option<u16>, OfStatus>,
+    by_status: Vec<(Option<u16>, OfStatus)>,
 }
 
 /// The fetches of one status.
 #[derive(Debug)]
 struct OfStatus {
-    /// Those whose moments were drawn.
-    drawn: Vec<u64>,
+    /// Those whose moments were drawn, but for whole multiples of [`FULL`].
+    drawn: Vec<u8>,
+    /// How many of these multiples each second has that has any.
+    full: BTreeMap<usize, u64>,
     /// Of those whose moments were not, if there are any: by how much more are expected in a second than in the one
     /// before, and by how much more their number varies.
     changes: Vec<(f64, f64)>,
@@ -41,14 +43,19 @@ impl Counter {
             start: Time::ZERO - Span::from_nanos(width.as_nanos().saturating_mul(before)),
             width,
             seconds: usize::try_from(before + after).unwrap_or(usize::MAX),
-            by_status: BTreeMap::new(),
+            by_status: Vec::new(),
         }
     }
 
-    /// Counts one.
-    pub(super) fn add(&mut self, status: Option<u16>, at: Time) {
-        let number = self.number(at);
-        self.of(status).drawn[number] += 1;
+    /// Counts one, so many seconds after a moment.
+    pub(super) fn add(&mut self, status: Option<u16>, at: Time, seconds: f64) {
+        let (offset, width) = (at.since(self.start).as_secs_f64(), self.width.as_secs_f64());
+        let number = (((offset + seconds) / width) as usize).min(self.seconds.saturating_sub(1));
+        let it = self.of(status);
+        it.drawn[number] = it.drawn[number].wrapping_add(1);
+        if it.drawn[number] == 0 {
+            *it.full.entry(number).or_default() += 1;
+        }
     }
 
     /// Counts many between two moments, of which so many are expected each second, with such a variance.
@@ -83,48 +90,65 @@ impl Counter {
     }
 
     fn of(&mut self, status: Option<u16>) -> &mut OfStatus {
-        let length = self.seconds;
-        let new = || OfStatus { drawn: vec![0; length], changes: Vec::new() };
-        self.by_status.entry(status).or_insert_with(new)
+        let place = self.by_status.iter().position(|(known, _)| *known == status).unwrap_or_else(|| {
+            let drawn = vec![0; self.seconds];
+            self.by_status.push((status, OfStatus { drawn, full: BTreeMap::new(), changes: Vec::new() }));
+            self.by_status.len() - 1
+        });
+        &mut self.by_status[place].1
     }
 
     /// Draws how many of those that were spread fell into each second.
-    pub(super) fn finish(self, rng: &mut ChaCha8Rng) -> CountedFetches {
-        let mut all = vec![0; self.seconds];
-        let mut by_status = BTreeMap::new();
-        for (status, of_status) in self.by_status {
-            let counts = of_status.finish(rng);
-            all.iter_mut().zip(&counts).for_each(|(all, count)| *all += count);
-            by_status.insert(status, with_any(&counts));
-        }
-        CountedFetches { start: self.start, width: self.width, all: with_any(&all), by_status }
+    pub(super) fn finish(mut self, rng: &mut ChaCha8Rng) -> CountedFetches {
+        self.by_status.sort_by_key(|(status, _)| *status);
+        let by_status: BTreeMap<Option<u16>, Seconds> =
+            self.by_status.into_iter().map(|(status, it)| (status, it.finish(rng))).collect();
+        CountedFetches { start: self.start, width: self.width, all: together(by_status.values()), by_status }
     }
 }
 
-/// The seconds that have any.
-fn with_any(counts: &[u64]) -> Seconds {
-    (0..).zip(counts.iter().copied()).filter(|(_, count)| *count > 0).collect()
+/// What each second has in any of these.
+fn together<'s>(all: impl ExactSizeIterator<Item = &'s Seconds>) -> Seconds {
+    let only = all.len() == 1;
+    let mut seconds: Seconds = all.flatten().copied().collect();
+    if !only {
+        seconds.sort_unstable();
+        seconds.dedup_by(|(number, more), (kept, count)| {
+            let is_same = number == kept;
+            *count += if is_same { *more } else { 0 };
+            is_same
+        });
+    }
+    seconds
 }
 
 impl OfStatus {
-    fn finish(mut self, rng: &mut ChaCha8Rng) -> Vec<u64> {
+    /// The seconds that have any.
+    fn finish(self, rng: &mut ChaCha8Rng) -> Seconds {
         let (mut expected, mut variance, mut left) = (0.0, 0.0, 0.0);
-        for (count, (more, varies)) in self.drawn.iter_mut().zip(self.changes) {
-            (expected, variance) = (expected + more, variance + varies);
-            if expected <= NOTHING {
-                continue;
+        let mut changes = self.changes.into_iter();
+        let seconds = self.drawn.iter().enumerate().map(|(number, drawn)| {
+            let mut count = u64::from(*drawn);
+            if let Some((more, varies)) = changes.next() {
+                (expected, variance) = (expected + more, variance + varies);
+                if expected > NOTHING {
+                    let luck: f64 = StandardNormal.sample(rng);
+                    let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
+                    // What rounding takes from one second it gives to the next.
+                    count += came.round().max(0.0) as u64;
+                    left = came - came.round().max(0.0);
+                }
             }
-            let luck: f64 = StandardNormal.sample(rng);
-            let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
-            let more = came.round().max(0.0);
-            // What rounding takes from one second it gives to the next.
-            left = came - more;
-            *count += more as u64;
-        }
-        self.drawn
+            (number, count)
+        });
+        let full = |number: usize| self.full.get(&number).map_or(0, |times| times * FULL);
+        let any = seconds.filter(|(number, count)| *count > 0 || self.full.contains_key(number));
+        any.map(|(number, count)| (number as u64, count + full(number))).collect()
     }
 }
 
+/// How many a number of eight bits cannot tell from none.
+const FULL: u64 = 1 << u8::BITS;
 /// Less than this is what rounding leaves of sums.
 const NOTHING: f64 = 1e-9;
 
@@ -152,7 +176,9 @@ mod tests {
     #[test]
     fn each_is_counted_in_its_second_and_many_in_theirs() {
         let one_each = counted(|counter| {
-            [-500, 0, 999, 5_500].into_iter().for_each(|millis| counter.add(Some(200), at(millis)));
+            [-500, 0, 999, 5_500]
+                .into_iter()
+                .for_each(|millis| counter.add(Some(200), at(-1_000), (millis + 1_000) as f64 / 1e3));
         });
         assert_eq!(one_each, [0, 1, 2, 0, 0, 0, 0, 1]);
         let many = counted(|counter| counter.spread(Some(200), (at(500), at(3_250)), (8.0, 0.0)));

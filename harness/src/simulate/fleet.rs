@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Span, Time};
+use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Rest, Time};
 use keyquake_idp::{JwksLog, JwksLogEntry};
 use rand::Rng;
 
@@ -20,11 +20,9 @@ pub(super) struct Fleet {
     caches: Vec<Cache>,
     /// The cache of each instance.
     current: Vec<usize>,
-    /// The JWKS requests under way: where each is in the log, and when it was asked.
-    flights: BTreeMap<(usize, FetchId), (Option<usize>, Time)>,
+    /// The JWKS requests under way, and where each is in the log.
+    flights: BTreeMap<(usize, FetchId), Option<usize>>,
     log: Log,
-    /// The last fetch of each instance that ended.
-    last: Vec<Option<LastFetch>>,
     /// When what an instance would answer changed: fetches began and ended, it was restarted. Only noted of fetches that
     /// go as they are known to have gone.
     changes: Option<BTreeMap<u32, Vec<Time>>>,
@@ -32,20 +30,14 @@ pub(super) struct Fleet {
     touched: Vec<u32>,
 }
 
-struct Cache {
+pub(super) struct Cache {
     instance: u32,
-    cache: KeyCache<(), Ticket>,
+    pub(super) cache: KeyCache<(), Ticket>,
     deadline: Option<Time>,
+    /// When something about it changed last.
+    changed: Time,
     /// How many of its fetches are under way.
     flying: u32,
-}
-
-/// A fetch that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LastFetch {
-    pub(super) took: Span,
-    pub(super) ended: Time,
-    pub(super) status: Option<u16>,
 }
 
 /// What has passed between a fleet and its IdP.
@@ -80,16 +72,16 @@ impl Fleet {
             current: Vec::new(),
             flights: BTreeMap::new(),
             log: Log { entries: Vec::new(), dropped: 0, counted: Counter::new(plan) },
-            last: vec![None; plan.instances() as usize],
             changes: world.is_scripted().then(BTreeMap::new),
             touched: Vec::new(),
         };
         let start = Time::ZERO - plan.warmup;
         for (instance, filled) in (0..plan.instances()).zip(&plan.caches) {
-            let mut cache = cold(plan, instance)?;
+            let mut cache = cold(plan, instance, start)?;
             if let Some(at) = filled {
                 let preload = Event::Preload(world.published(*at), plan.freshness, *at);
                 cache.cache.handle(preload, start, &mut Vec::new());
+                cache.changed = *at;
             }
             fleet.current.push(fleet.caches.len());
             fleet.caches.push(cache);
@@ -107,22 +99,39 @@ impl Fleet {
         &self.caches[self.cache_of(instance)].cache
     }
 
-    pub(super) fn cache_mut(&mut self, instance: u32) -> &mut KeyCache<(), Ticket> {
-        &mut self.caches[self.current[instance as usize]].cache
+    /// How an instance's cache has rested since something about it changed, until when that holds, and when it changed; unless a
+    /// fetch of it is under way.
+    pub(super) fn rest(&self, instance: u32) -> Option<(Rest<()>, Time, Time)> {
+        let it = &self.caches[self.cache_of(instance)];
+        let (rest, holds_until) = if it.flying > 0 { None } else { it.cache.rest(it.changed) }?;
+        Some((rest, holds_until, it.changed))
     }
 
-    /// The last fetch of an instance, unless another is under way.
-    pub(super) fn last_fetch(&self, instance: u32) -> Option<LastFetch> {
-        let is_idle = self.caches[self.cache_of(instance)].flying == 0;
-        self.last[instance as usize].filter(|_| is_idle)
+    /// Lets an instance's cache do nothing by itself.
+    pub(super) fn lay_down(&mut self, instance: u32) {
+        let number = self.cache_of(instance);
+        self.caches[number].deadline = None;
     }
 
-    /// Notes a fetch that was played on an instance's cache.
+    /// Has an instance's cache go on from where one was at that moment. Returns what it waits for.
+    pub(super) fn get_up(
+        &mut self,
+        instance: u32,
+        rest: (&Rest<()>, Time),
+        since: Time,
+    ) -> Option<(Time, Pending)> {
+        let number = self.cache_of(instance);
+        let it = &mut self.caches[number];
+        it.cache.resume(rest, since);
+        it.changed = since;
+        it.deadline = it.cache.deadline().map(|deadline| deadline.at);
+        it.deadline.map(|at| (at, Pending::Deadline(number)))
+    }
+
+    /// Notes a fetch that was played on no cache.
     pub(super) fn note_fetch(&mut self, instance: u32, served: &Served, (asked, ended): (Time, Time)) {
         let entry = self.note_request(asked, instance);
         self.note_answer(entry, served, ended);
-        self.last[instance as usize] =
-            Some(LastFetch { took: ended.since(asked), ended, status: served.status });
     }
 
     /// Counts fetches that are not played.
@@ -151,7 +160,7 @@ impl Fleet {
     pub(super) fn replace(&mut self, plan: &Plan, instance: u32, now: Time) -> anyhow::Result<()> {
         self.note_change(instance, now);
         self.current[instance as usize] = self.caches.len();
-        self.caches.push(cold(plan, instance)?);
+        self.caches.push(cold(plan, instance, now)?);
         Ok(())
     }
 
@@ -166,7 +175,11 @@ impl Fleet {
         let mut decisions = Vec::new();
         let it = &mut self.caches[number];
         self.touched.push(it.instance);
+        let before = it.cache.generation();
         let deadline = it.cache.handle(event, now, &mut decisions).map(|deadline| deadline.at);
+        if it.cache.generation() != before {
+            it.changed = now;
+        }
         let mut reaction = Reaction::default();
         if it.deadline != deadline {
             it.deadline = deadline;
@@ -185,15 +198,15 @@ impl Fleet {
     /// What becomes of something that was pending.
     pub(super) fn resume(&mut self, pending: Pending, now: Time, world: &mut World) -> Reaction {
         match pending {
+            // What was restarted has no timer any more, but still answers those who wait.
+            Pending::Deadline(number) if self.is_gone(number) => Reaction::default(),
             Pending::Deadline(number) if self.caches[number].deadline.is_some_and(|at| at <= now) => {
                 self.handle(number, Event::Timeout, now, world)
             }
             Pending::Deadline(_) => Reaction::default(),
             Pending::Fetched(number, id, served) => match self.end_flight(number, id, now) {
-                Some((entry, asked)) => {
+                Some(entry) => {
                     self.note_answer(entry, &served, now);
-                    let fetch = LastFetch { took: now.since(asked), ended: now, status: served.status };
-                    self.last[self.caches[number].instance as usize] = Some(fetch);
                     self.handle(number, Event::Fetched(id, served.response()), now, world)
                 }
                 // Given up before.
@@ -202,18 +215,23 @@ impl Fleet {
         }
     }
 
+    fn is_gone(&self, number: usize) -> bool {
+        let Cache { instance, flying, .. } = self.caches[number];
+        self.cache_of(instance) != number && flying == 0
+    }
+
     fn fetch(&mut self, number: usize, id: FetchId, now: Time, world: &mut World) -> (Time, Pending) {
         let instance = self.caches[number].instance;
         let served = world.ask(now, instance);
         let entry = self.note_request(now, instance);
-        self.flights.insert((number, id), (entry, now));
+        self.flights.insert((number, id), entry);
         self.caches[number].flying += 1;
         self.note_change(instance, now);
         (served.at.from(now), Pending::Fetched(number, id, Box::new(served)))
     }
 
-    /// Its place in the log and its beginning, unless it had ended before.
-    fn end_flight(&mut self, number: usize, id: FetchId, now: Time) -> Option<(Option<usize>, Time)> {
+    /// Its place in the log, unless it had ended before.
+    fn end_flight(&mut self, number: usize, id: FetchId, now: Time) -> Option<Option<usize>> {
         let flight = self.flights.remove(&(number, id))?;
         self.caches[number].flying -= 1;
         self.note_change(self.caches[number].instance, now);
@@ -248,8 +266,9 @@ impl Fleet {
     }
 }
 
-fn cold(plan: &Plan, instance: u32) -> anyhow::Result<Cache> {
+/// A cache that knows nothing.
+pub(super) fn cold(plan: &Plan, instance: u32, now: Time) -> anyhow::Result<Cache> {
     let jitter_seed = seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64();
     let cache = KeyCache::new(plan.policy.clone(), jitter_seed)?;
-    Ok(Cache { instance, cache, deadline: None, flying: 0 })
+    Ok(Cache { instance, cache, deadline: None, changed: now, flying: 0 })
 }

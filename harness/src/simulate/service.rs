@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use keyquake_core::{Answer, Event, KeyCache, KeyVersion, Keys, Rejection, Standing, Time};
+use keyquake_core::{Answer, Event, KeyCache, KeyVersion, Keys, Rejection, Rest, Standing, Time};
 
 use super::agenda::Agenda;
 use super::counter::Counter;
-use super::fleet::{Fleet, LastFetch, Log, Pending, Reaction, Ticket};
+use super::fleet::{Fleet, Log, Pending, Reaction, Ticket};
 use super::token::Token;
 use super::world::{Served, World};
 use crate::observe::Outcome;
@@ -49,11 +49,11 @@ struct Request {
     handled: bool,
 }
 
-/// What requests with one token meet at an instance.
+/// What requests with one token meet at a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// All end like this, at once, until that moment, unless something happens before.
-    Ends(Outcome, Time),
+    /// This becomes of all their signatures, at once, until that moment, unless something happens before.
+    Ends(Result<(), Rejection>, Time),
     /// They wait for a fetch that is under way, as long as nothing happens and it is not too old; so many more may.
     Waits { room: usize, until: Time },
     /// The next one changes the cache, unless that moment comes before.
@@ -116,26 +116,31 @@ impl<'p> Service<'p> {
         std::mem::take(&mut self.ended)
     }
 
-    /// The last fetch of an instance, if it has ended.
-    pub(super) fn last_fetch(&self, instance: u32) -> Option<LastFetch> {
-        self.fleet.last_fetch(instance)
+    /// How an instance's cache has rested since something about it changed, until when that holds, and when it changed; unless a
+    /// fetch of it is under way.
+    pub(super) fn rest(&self, instance: u32) -> Option<(Rest<()>, Time, Time)> {
+        self.fleet.rest(instance)
     }
 
-    /// When an instance's cache acts by itself.
-    pub(super) fn deadline(&self, instance: u32) -> Option<Time> {
-        self.fleet.cache(instance).deadline().map(|deadline| deadline.at)
+    /// Lets an instance's cache be: until [`Self::get_up`] somebody else knows what it would do.
+    pub(super) fn lay_down(&mut self, instance: u32) {
+        self.fleet.lay_down(instance);
     }
 
-    /// A copy of an instance's cache, to try things on.
-    pub(super) fn copy(&self, instance: u32) -> KeyCache<(), Ticket> {
-        self.fleet.cache(instance).clone()
+    /// Has an instance's cache go on from where one was at that moment.
+    pub(super) fn get_up(&mut self, instance: u32, rest: (&Rest<()>, Time), since: Time) {
+        let pending = self.fleet.get_up(instance, rest, since);
+        self.carry_out(Reaction { pending: pending.into_iter().collect(), ..Reaction::default() }, since);
     }
 
-    pub(super) fn cache_mut(&mut self, instance: u32) -> &mut KeyCache<(), Ticket> {
-        self.fleet.cache_mut(instance)
+    /// The timer of an instance's cache has run down.
+    pub(super) fn wake(&mut self, instance: u32, now: Time) {
+        let cache = self.fleet.cache_of(instance);
+        let reaction = self.fleet.handle(cache, Event::Timeout, now, &mut self.world);
+        self.carry_out(reaction, now);
     }
 
-    /// Notes a fetch that was played on an instance's cache.
+    /// Notes a fetch that was played on no cache.
     pub(super) fn note_fetch(&mut self, instance: u32, served: &Served, times: (Time, Time)) {
         self.fleet.note_fetch(instance, served, times);
     }
@@ -150,46 +155,15 @@ impl<'p> Service<'p> {
         self.fleet.touched()
     }
 
-    /// What requests with such a token meet at an instance. `claims` is what the checks after the signature say.
-    pub(super) fn verdict(
-        &self,
-        instance: u32,
-        token: &Token,
-        claims: Result<(), Rejection>,
-        now: Time,
-    ) -> Verdict {
-        let end = |checked| self.outcome(checked);
-        let Some(class) = &token.class else {
-            return Verdict::Ends(end(Err(Rejection::AlgorithmDenied)), Time::NEVER);
-        };
-        let cache = self.fleet.cache(instance);
-        let (tried, until) = match cache.standing(class, now) {
-            Standing::Acts => return Verdict::Acts(Time::NEVER),
-            Standing::Joins { room, until, .. } => return self.waits(room, until),
-            Standing::Fixed { answer, until } => match candidates(answer) {
-                Ok(keys) if !token.is_signed_by(&keys) => (keys.version(), until),
-                Ok(_) => return Verdict::Ends(end(claims), until),
-                Err(rejection) => return Verdict::Ends(end(Err(rejection)), until),
-            },
-        };
-        match cache.standing_after(class, tried, now) {
-            Standing::Acts => Verdict::Acts(until),
-            Standing::Joins { room, until, .. } => self.waits(room, until),
-            Standing::Fixed { answer, until: sooner } => {
-                let checked = match candidates(answer) {
-                    Ok(keys) if token.is_signed_by(&keys) => claims,
-                    Ok(_) => Err(Rejection::BadSignature),
-                    Err(rejection) => Err(rejection),
-                };
-                Verdict::Ends(end(checked), until.min(sooner))
+    /// What requests with such a token meet at an instance.
+    pub(super) fn verdict(&self, instance: u32, token: &Token, now: Time) -> Verdict {
+        match verdict(self.fleet.cache(instance), token, now) {
+            // That a fetch is given up happens, and need not be awaited.
+            Verdict::Waits { room, .. } if self.plan.policy.coalescing_max_age.is_infinite() => {
+                Verdict::Waits { room, until: Time::NEVER }
             }
+            verdict => verdict,
         }
-    }
-
-    fn waits(&self, room: usize, until: Time) -> Verdict {
-        // That a fetch is given up happens, and need not be awaited.
-        let grows_old = !self.plan.policy.coalescing_max_age.is_infinite();
-        Verdict::Waits { room, until: if grows_old { until } else { Time::NEVER } }
     }
 
     /// When what each instance would answer changed.
@@ -356,6 +330,34 @@ impl<'p> Service<'p> {
                 self.freed.push(request.cache);
             }
             self.ended.push((ticket, outcome));
+        }
+    }
+}
+
+/// What requests with such a token meet at a cache.
+pub(super) fn verdict(cache: &KeyCache<(), Ticket>, token: &Token, now: Time) -> Verdict {
+    let Some(class) = &token.class else {
+        return Verdict::Ends(Err(Rejection::AlgorithmDenied), Time::NEVER);
+    };
+    let (tried, until) = match cache.standing(class, now) {
+        Standing::Acts => return Verdict::Acts(Time::NEVER),
+        Standing::Joins { room, until, .. } => return Verdict::Waits { room, until },
+        Standing::Fixed { answer, until } => match candidates(answer) {
+            Ok(keys) if !token.is_signed_by(&keys) => (keys.version(), until),
+            Ok(_) => return Verdict::Ends(Ok(()), until),
+            Err(rejection) => return Verdict::Ends(Err(rejection), until),
+        },
+    };
+    match cache.standing_after(class, tried, now) {
+        Standing::Acts => Verdict::Acts(until),
+        Standing::Joins { room, until, .. } => Verdict::Waits { room, until },
+        Standing::Fixed { answer, until: sooner } => {
+            let checked = match candidates(answer) {
+                Ok(keys) if token.is_signed_by(&keys) => Ok(()),
+                Ok(_) => Err(Rejection::BadSignature),
+                Err(rejection) => Err(rejection),
+            };
+            Verdict::Ends(checked, until.min(sooner))
         }
     }
 }

@@ -9,9 +9,10 @@ mod counts;
 mod flow;
 mod intensity;
 mod leaders;
-mod leap;
+mod states;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,9 +26,10 @@ use self::clients::Clients;
 use self::counts::{Counts, Gap, Stretch};
 use self::flow::Flow;
 use self::leaders::{Crowd, Leader};
-use self::leap::Outlook;
+use self::states::States;
+use self::walk::{Rounds, Walk};
 use super::agenda::Agenda;
-use super::fleet::Ticket;
+use super::fleet::{Ticket, cold};
 use super::service::{Service, Verdict};
 use super::world::World;
 use super::{Detail, EPOCH};
@@ -56,9 +58,10 @@ pub(super) fn run<'p>(plan: &'p Plan, command: &str, detail: Detail) -> anyhow::
     let mut simulation = Simulation::new(plan)?;
     simulation.play()?;
     let Simulation { counts, mut fold, flows, mut rng, service, .. } = simulation;
+    let metrics_alone = detail == Detail::Metrics;
     let detail = counts::detail(&fold, plan, detail);
     counts.finish(&mut fold, &flows, &detail, &mut rng);
-    Ok(super::conclude(plan, command, fold, service))
+    Ok(Run { metrics_alone, ..super::conclude(plan, command, fold, service) })
 }
 
 struct Simulation<'p> {
@@ -67,9 +70,16 @@ struct Simulation<'p> {
     service: Service<'p>,
     clients: Clients<'p>,
     flows: Vec<Flow>,
+    /// Those of them that send at present.
+    live: Vec<usize>,
     /// Each flow at each instance: those of one instance together.
     cells: Vec<Cell>,
     instances: Vec<Instance>,
+    /// The first instance that gets the same flows as each.
+    groups: Vec<u32>,
+    /// What caches at rest go through.
+    states: States,
+    rounds: Rounds,
     /// Instances whose verdicts are to be looked at again.
     alarms: Agenda<u32>,
     /// When something changes that the plan says.
@@ -92,10 +102,12 @@ struct Instance {
     leaders: BTreeSet<Ticket>,
     /// Those that follow them, while any do.
     crowd: Option<Crowd>,
-    /// What lay ahead after its last fetch.
-    outlook: Option<Outlook>,
+    /// Where it is, while its cache is one that is known.
+    walk: Option<Walk>,
     /// Until then nothing happens to it that is not counted already.
     lands: Time,
+    /// When something may happen then without a turn.
+    acts: Time,
 }
 
 /// What the requests of a flow meet at an instance.
@@ -131,24 +143,32 @@ impl<'p> Simulation<'p> {
         let step = fold.window.scale(1.0 / steps as f64);
         let mut fold = fold.in_steps(step);
         fold.sessions_each = Clients::each_stands_for(plan);
-        let flows = Flow::all(plan, start, step);
+        let mut flows = Flow::all(plan, start, step);
+        let kinds = Flow::kinds(&mut flows, plan, &world, start);
+        let oldest = plan.caches.iter().flatten().copied().min().unwrap_or(start).min(start);
+        let longest = plan.end().since(oldest).saturating_add(Span::from_secs(1));
         let cells = flows.len() * plan.instances() as usize;
         let instance = |number: u32| Instance {
             rng: seed::generator(plan.seed, "requests of instance", u64::from(number)),
             alarm: Time::NEVER,
             leaders: BTreeSet::new(),
             crowd: None,
-            outlook: None,
+            walk: None,
             lands: start,
+            acts: start,
         };
         Ok(Self {
             plan,
             now: start,
             clients: Clients::new(plan, &world, start),
             service: Service::new(plan, world, &plan.runbook.restarts)?,
+            groups: groups(&flows, plan.instances()),
             flows,
+            live: Vec::new(),
             cells: std::iter::repeat_with(Cell::default).take(cells).collect(),
             instances: (0..plan.instances()).map(instance).collect(),
+            rounds: Rounds::default(),
+            states: States::new(cold(plan, 0, start)?.cache, kinds, longest),
             alarms: Agenda::default(),
             turns: turns(plan, start),
             leaders: BTreeMap::new(),
@@ -206,7 +226,6 @@ impl<'p> Simulation<'p> {
         let now = self.now;
         self.catch_up();
         self.clients.turn(now);
-        let live: Vec<bool> = self.flows.iter().map(Flow::is_live).collect();
         let disturbed = self.plan.disturbances.iter().any(|it| [it.from, it.curable_from].contains(&now));
         let is_bound = disturbed || [Time::ZERO, self.plan.end()].contains(&now);
         for number in 0..self.flows.len() {
@@ -218,11 +237,8 @@ impl<'p> Simulation<'p> {
             self.reschedule(number);
         }
         self.share_keys();
-        if live.iter().zip(&self.flows).any(|(live, flow)| *live != flow.is_live()) {
-            for instance in 0..self.plan.instances() {
-                self.look_again(instance);
-            }
-        }
+        self.some_come_or_go();
+        self.look_everywhere();
         self.burst();
     }
 
@@ -248,6 +264,7 @@ impl<'p> Simulation<'p> {
 
     /// Has the flows of sessions send as many as hold their keys.
     fn share_keys(&mut self) {
+        self.rounds.forget();
         for flow in self.flows.iter_mut().filter(|flow| flow.is_of_sessions()) {
             flow.set_share(self.now, self.clients.share(flow.lane.key));
         }
@@ -280,14 +297,35 @@ impl<'p> Simulation<'p> {
     }
 
     fn advance_clients(&mut self) {
-        let live: Vec<bool> = self.flows.iter().map(Flow::is_live).collect();
         if self.clients.advance(self.now, &mut self.service.world, &mut self.fold) {
             self.share_keys();
-        }
-        if live.iter().zip(&self.flows).any(|(live, flow)| *live != flow.is_live()) {
-            for instance in 0..self.plan.instances() {
-                self.look_again(instance);
+            if self.some_come_or_go() {
+                self.look_everywhere();
             }
+        }
+    }
+
+    /// Notes which flows send at present: those that do not any more meet nothing. Returns whether some are other flows.
+    fn some_come_or_go(&mut self) -> bool {
+        let live: Vec<usize> = (0..self.flows.len()).filter(|flow| self.flows[*flow].is_live()).collect();
+        for flow in self.live.clone() {
+            if !live.contains(&flow) {
+                (0..self.plan.instances()).for_each(|instance| self.pause(instance, flow));
+            }
+        }
+        let others = live != self.live;
+        self.live = live;
+        others
+    }
+
+    /// The flows that send to an instance.
+    fn flows_to(&self, instance: u32) -> impl Iterator<Item = usize> {
+        self.live.iter().copied().filter(move |flow| self.flows[*flow].has(instance))
+    }
+
+    fn look_everywhere(&mut self) {
+        for instance in 0..self.plan.instances() {
+            self.look_again(instance);
         }
     }
 
@@ -322,40 +360,52 @@ impl<'p> Simulation<'p> {
 
     /// Finds out what each flow meets at an instance from now on.
     fn look_again(&mut self, instance: u32) {
-        if self.now < self.instances[instance as usize].lands {
-            self.leave(instance);
+        let own = &self.instances[instance as usize];
+        if self.now < own.lands {
+            return self.alarm(instance, own.acts);
+        }
+        let timer_is_due = self.walk_on(instance);
+        self.settle_down(instance);
+        if timer_is_due {
+            self.act(instance, None);
             return;
         }
-        let mut until = Time::NEVER;
-        for flow in 0..self.flows.len() {
-            until = until.min(self.look_at(instance, flow));
+        if self.leap(instance) {
+            return;
         }
-        let own = &mut self.instances[instance as usize];
-        if until < own.alarm {
-            own.alarm = until;
-            self.alarms.add(until, instance);
-        }
-        self.leap(instance);
-    }
-
-    /// Flows that do not send any more meet nothing.
-    fn leave(&mut self, instance: u32) {
-        for flow in 0..self.flows.len() {
-            if !self.flows[flow].reaches(instance) {
-                self.pause(instance, flow);
+        let mut until = self.next_of_walk(instance);
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            if self.flows[flow].has(instance) {
+                until = until.min(self.look_at(instance, flow));
             }
         }
+        self.alarm(instance, until);
     }
 
-    /// Finds out what a flow meets at an instance from now on, and returns until when.
+    /// Has an instance looked at again at this moment, if it is not before.
+    fn alarm(&mut self, instance: u32, at: Time) {
+        let own = &mut self.instances[instance as usize];
+        if at < own.alarm {
+            own.alarm = at;
+            self.alarms.add(at, instance);
+        }
+    }
+
+    /// Finds out what a flow that sends meets at an instance from now on, and returns until when.
     fn look_at(&mut self, instance: u32, flow: usize) -> Time {
-        let Some(token) = self.flows[flow].token.as_ref().filter(|_| self.flows[flow].reaches(instance))
-        else {
-            self.pause(instance, flow);
+        if self.instances[instance as usize].walk.is_some() {
+            match self.met_on_walk(instance, flow) {
+                Some(outcome) => self.resume(instance, flow, outcome),
+                None => self.await_next(instance, flow),
+            }
             return Time::NEVER;
-        };
-        match self.service.verdict(instance, token, self.flows[flow].claims, self.now) {
-            Verdict::Ends(outcome, until) => {
+        }
+        let it = &self.flows[flow];
+        let Some(token) = &it.token else { return Time::NEVER };
+        match self.service.verdict(instance, token, self.now) {
+            Verdict::Ends(checked, until) => {
+                let outcome = self.service.outcome(checked.and(it.claims));
                 self.resume(instance, flow, outcome);
                 until
             }
@@ -383,31 +433,22 @@ impl<'p> Simulation<'p> {
     /// From now on all requests of a flow end like this at an instance.
     fn resume(&mut self, instance: u32, flow: usize, outcome: Outcome) {
         let (now, cell) = (self.now, self.cell(instance, flow));
-        let mass = self.flows[flow].requests.mass(now);
-        let stretch = self.cells[cell].stretch.as_ref();
-        // Why valid tokens are denied may be another reason after every fetch.
-        let may_last = self.flows[flow].ruling != Ruling::MustPass || matches!(outcome, Outcome::Accepted(_));
-        let goes_on = may_last && stretch.is_some_and(|it| it.outcome == outcome && it.gaps.len() < GAPS);
-        if goes_on && matches!(self.cells[cell].mode, Mode::Counted(_)) {
+        let goes_on = self.may_go_on(instance, flow, outcome);
+        let mode = self.cells[cell].mode;
+        if goes_on && matches!(mode, Mode::Counted(_)) {
             return;
         }
         self.pause(instance, flow);
+        let mass = self.flows[flow].requests.mass(now);
+        // Nothing came but what has acted, and that is counted with the others.
+        let bridges = matches!(mode, Mode::Played(_)) && self.instances[instance as usize].walk.is_some();
         match &mut self.cells[cell].stretch {
+            Some(stretch) if goes_on && bridges => (stretch.until, stretch.mass.1) = (now, mass),
             Some(stretch) if goes_on => {
                 stretch.gaps.push(Gap { from: stretch.until, until: now, mass: (stretch.mass.1, mass) });
             }
             stretch => {
-                let new = Stretch {
-                    outcome,
-                    from: now,
-                    until: now,
-                    expected: 0.0,
-                    mass: (mass, mass),
-                    gaps: Vec::new(),
-                    waiting: 0.0,
-                    wait: Span::ZERO,
-                };
-                if let Some(stretch) = stretch.replace(new) {
+                if let Some(stretch) = stretch.replace(Stretch::new(outcome, now, mass)) {
                     self.count(instance, flow, &stretch);
                 }
             }
@@ -416,14 +457,21 @@ impl<'p> Simulation<'p> {
         self.endanger(flow, outcome, true);
     }
 
+    /// Whether requests of a flow that end like this at an instance are of one stretch with those before.
+    fn may_go_on(&self, instance: u32, flow: usize, outcome: Outcome) -> bool {
+        let stretch = self.cells[self.cell(instance, flow)].stretch.as_ref();
+        // Why valid tokens are denied may be another reason after every fetch.
+        let may_last = self.flows[flow].ruling != Ruling::MustPass || matches!(outcome, Outcome::Accepted(_));
+        may_last && stretch.is_some_and(|it| it.outcome == outcome && it.gaps.len() < GAPS)
+    }
+
     /// Ends the mode that a flow is in at an instance.
     fn pause(&mut self, instance: u32, flow: usize) {
         let cell = self.cell(instance, flow);
-        let mode = std::mem::take(&mut self.cells[cell].mode);
-        let mass = self.flows[flow].requests.mass(self.now);
-        match mode {
+        match std::mem::take(&mut self.cells[cell].mode) {
             Mode::Away | Mode::Played(_) => {}
             Mode::Counted(since) => {
+                let mass = self.flows[flow].requests.mass(self.now);
                 if let Some(stretch) = &mut self.cells[cell].stretch {
                     stretch.expected += mass - since;
                     (stretch.until, stretch.mass.1) = (self.now, mass);
@@ -432,6 +480,7 @@ impl<'p> Simulation<'p> {
                 }
             }
             Mode::Follows(since) => {
+                let mass = self.flows[flow].requests.mass(self.now);
                 let leader = self.cells[cell].leader.and_then(|ticket| self.leaders.get_mut(&ticket));
                 if let Some(leader) = leader {
                     leader.followed_by(mass - since, self.now);
@@ -474,8 +523,7 @@ impl<'p> Simulation<'p> {
     fn called(&mut self, flow: usize, (instance, wait): flow::Call) {
         let cell = self.cell(instance, flow);
         if self.cells[cell].mode == Mode::Played(wait) {
-            self.cells[cell].mode = Mode::Away;
-            self.send(flow, instance);
+            self.act(instance, Some(flow));
             self.look_again(instance);
         }
     }
@@ -487,9 +535,25 @@ impl<'p> Simulation<'p> {
             self.ended(ticket, outcome);
         }
         for instance in self.service.touched() {
+            // If it walked, it has got another cache.
+            self.instances[instance as usize].walk = None;
             self.look_again(instance);
         }
     }
+}
+
+/// The first instance that gets the same flows as each.
+fn groups(flows: &[Flow], instances: u32) -> Vec<u32> {
+    let alike = |one: u32, other: u32| flows.iter().all(|flow| flow.has(one) == flow.has(other));
+    let mut firsts: Vec<u32> = Vec::new();
+    let mut group = |instance| {
+        let known = firsts.iter().copied().find(|first| alike(*first, instance));
+        known.unwrap_or_else(|| {
+            firsts.push(instance);
+            instance
+        })
+    };
+    (0..instances).map(&mut group).collect()
 }
 
 /// When something changes that the plan says: keys, faults, streams, and what is measured apart.

@@ -57,7 +57,7 @@ pub(super) struct Key {
 }
 
 /// What comes of a request for the key set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Served {
     pub(super) at: Ends,
     pub(super) status: Option<u16>,
@@ -85,7 +85,13 @@ pub(super) struct Issued {
 
 impl World {
     pub(super) fn new(plan: &Plan, pace: Pace) -> anyhow::Result<Self> {
-        let ring = KeyRing::generate(&plan.timeline, ALGORITHM)?;
+        let ring = match plan.simulated_keys.get() {
+            Some(ring) => ring.clone(),
+            None => {
+                let ring = KeyRing::generate(&plan.timeline, ALGORITHM)?;
+                plan.simulated_keys.get_or_init(|| ring).clone()
+            }
+        };
         let settings = Settings {
             issuer: "http://idp".to_owned(),
             audience: "keyquake".to_owned(),
@@ -220,6 +226,11 @@ impl World {
             && faults.all(|fault| fault.scope.probability.is_none() && fault.parts.stale.is_none())
     }
 
+    /// Whether all instances are answered alike.
+    pub(super) fn is_uniform(&self, now: Time) -> bool {
+        self.script.is_none() && self.faults_at(now).iter().all(|(_, fault)| fault.scope.replicas.is_none())
+    }
+
     fn faults_at(&self, now: Time) -> &[(FaultId, Fault)] {
         let past = self.faults.partition_point(|(from, _)| *from <= now);
         past.checked_sub(1).map_or(&[], |index| &self.faults[index].1)
@@ -252,6 +263,14 @@ impl Ends {
 }
 
 impl Served {
+    /// How long it takes, if it ends by itself.
+    pub(super) fn took(&self) -> Option<Span> {
+        match self.at {
+            Ends::After(took) => Some(took),
+            Ends::Hangs(_) => None,
+        }
+    }
+
     /// As the cache is told of it.
     pub(super) fn response(&self) -> Response<()> {
         Response { status: self.status, freshness: self.freshness, keys: self.set.clone() }

@@ -30,6 +30,8 @@ pub(super) struct Clients<'p> {
     plan: &'p Plan,
     sessions: Sessions<TokenFacts>,
     count: u32,
+    /// Until then everything has happened that was due.
+    caught_up: Time,
     /// The key that signs.
     signing: KeyId,
     /// Tokens that sessions have asked for.
@@ -62,6 +64,7 @@ impl<'p> Clients<'p> {
             plan,
             sessions,
             count,
+            caught_up: start,
             signing: first,
             renewals: Agenda::default(),
             holders: BTreeMap::from([(first, (0..count).collect())]),
@@ -119,6 +122,10 @@ impl<'p> Clients<'p> {
 
     /// Lets everything happen to sessions that was due before now and has not mattered so far.
     pub(super) fn catch_up(&mut self, now: Time, world: &mut World, fold: &mut Fold) {
+        if now <= self.caught_up {
+            return;
+        }
+        self.caught_up = now;
         while let Some(at) = self.renewals.next().filter(|at| *at < now) {
             self.advance(at, world, fold);
         }

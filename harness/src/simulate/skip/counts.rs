@@ -50,6 +50,22 @@ pub(super) struct Gap {
 /// Stretches of one kind: what they met, by lane, between two disturbances.
 type Kind = (usize, Lane, Outcome, Ruling);
 
+impl Stretch {
+    /// One that begins now, when an instance has got so much of its flow.
+    pub(super) fn new(outcome: Outcome, now: Time, mass: f64) -> Self {
+        Self {
+            outcome,
+            from: now,
+            until: now,
+            expected: 0.0,
+            mass: (mass, mass),
+            gaps: Vec::new(),
+            waiting: 0.0,
+            wait: Span::ZERO,
+        }
+    }
+}
+
 /// All stretches that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -59,7 +75,10 @@ pub(super) struct Counts {
 /// How stretches of one kind lie in time. Intensities of whole steps and of parts of steps are kept apart.
 #[derive(Debug)]
 struct Profile {
+    /// How many requests they got that were counted as those of instances.
     count: u64,
+    /// How many others are expected.
+    expected: f64,
     /// How many of them waited for a fetch, and how long the last took.
     waited: f64,
     wait: Span,
@@ -109,11 +128,21 @@ impl Counts {
         stretch: &Stretch,
         rng: &mut ChaCha8Rng,
     ) {
+        let Stretch { outcome, from, until, mass, .. } = *stretch;
+        let kind = (fold.segment_number(from), flow.lane, outcome, flow.ruling);
+        if !Fold::counts_by_instance(flow.ruling) {
+            if stretch.expected > 0.0 {
+                flow.tick(until);
+                let profile = self.profiles.entry(kind).or_insert_with(|| Profile::new(flow, from, until));
+                profile.add(flow, stretch, stretch.expected);
+                profile.expected += stretch.expected;
+            }
+            return;
+        }
         let count = poisson(stretch.expected, rng);
         if count == 0 {
             return;
         }
-        let Stretch { outcome, from, until, mass, .. } = *stretch;
         flow.tick(until);
         let (first, last) = extremes(count, rng);
         let moment = |part| flow.moment(mass.0 + (mass.1 - mass.0) * part, (from, until), mass.1);
@@ -129,9 +158,9 @@ impl Counts {
         // Those who waited had their answers with the last fetch.
         let ended = if stretch.waiting > 0.0 { until } else { batch.last };
         fold.count_at(instance, &batch, ended);
-        let kind = (fold.segment_number(from), flow.lane, outcome, flow.ruling);
         let profile = self.profiles.entry(kind).or_insert_with(|| Profile::new(flow, from, until));
-        profile.add(flow, stretch, count);
+        profile.add(flow, stretch, count as f64);
+        profile.count += count;
     }
 
     /// Draws when the requests of all stretches fell, and counts them as the fleet's. `detail` says for which steps of each
@@ -143,7 +172,8 @@ impl Counts {
         detail: &[Range<usize>],
         rng: &mut ChaCha8Rng,
     ) {
-        for ((segment, lane, outcome, ruling), profile) in self.profiles {
+        for ((segment, lane, outcome, ruling), mut profile) in self.profiles {
+            profile.count += poisson(profile.expected, rng);
             let Some(flow) = flows.iter().find(|flow| flow.lane == lane) else { continue };
             for (steps, count) in profile.drawn(flow, &detail[segment], rng) {
                 let from = flow.tick_at(steps.start).max(profile.from);
@@ -188,6 +218,7 @@ impl Profile {
         let base = flow.tick_before(from);
         Self {
             count: 0,
+            expected: 0.0,
             waited: 0.0,
             wait: Span::ZERO,
             from,
@@ -199,19 +230,21 @@ impl Profile {
     }
 
     /// Adds a stretch that got so many requests.
-    fn add(&mut self, flow: &Flow, stretch: &Stretch, count: u64) {
-        self.count += count;
+    fn add(&mut self, flow: &Flow, stretch: &Stretch, count: f64) {
         (self.from, self.until) = (self.from.min(stretch.from), self.until.max(stretch.until));
         let (first, last) = (flow.tick_before(stretch.from), flow.tick_before(stretch.until));
         self.reach(first, last);
-        if stretch.expected <= 0.0 {
-            self.parts[first - self.base] += count as f64;
+        let gaps: f64 = stretch.gaps.iter().map(|gap| gap.mass.1 - gap.mass.0).sum();
+        let length = stretch.mass.1 - stretch.mass.0 - gaps;
+        if length <= 0.0 {
+            self.parts[first - self.base] += count;
             return;
         }
         // So that all of it together comes to `count`.
-        let weight = count as f64 / stretch.expected;
+        let weight = count / length;
         if stretch.waiting > 0.0 {
-            (self.waited, self.wait) = (self.waited + weight * stretch.waiting, stretch.wait);
+            let share = (stretch.waiting / stretch.expected).min(1.0);
+            (self.waited, self.wait) = (self.waited + count * share, stretch.wait);
         }
         let Stretch { from, until, mass, .. } = *stretch;
         self.lay(flow, Gap { from, until, mass }, weight);
@@ -261,20 +294,33 @@ impl Profile {
         self.changes.resize(length, 0.0);
     }
 
-    /// How many requests fell into each step, or all steps in a row that need not be told apart, if any did.
-    fn drawn(&self, flow: &Flow, detail: &Range<usize>, rng: &mut ChaCha8Rng) -> Vec<(Range<usize>, u64)> {
+    /// How many requests are expected in each step, or in all steps in a row that need not be told apart.
+    fn expected(&self, flow: &Flow, detail: &Range<usize>) -> Vec<(Range<usize>, f64)> {
+        let end = self.base + self.parts.len();
+        let told_apart = detail.start.clamp(self.base, end)..detail.end.clamp(self.base, end);
         let mut weight = 0.0;
-        let mut expected: Vec<(Range<usize>, f64)> = Vec::new();
-        for (step, (part, change)) in (self.base..).zip(self.parts.iter().zip(&self.changes)) {
-            weight += change;
-            let here = (part + weight * (flow.ticked(step + 1) - flow.ticked(step))).max(0.0);
-            match expected.last_mut() {
-                Some((steps, sum)) if !detail.contains(&step) && !detail.contains(&steps.start) => {
-                    (steps.end, *sum) = (step + 1, *sum + here);
+        let mut expected = Vec::new();
+        for steps in [self.base..told_apart.start, told_apart.clone(), told_apart.end..end] {
+            let mut sum = 0.0;
+            for step in steps.clone() {
+                weight += self.changes[step - self.base];
+                sum += self.parts[step - self.base];
+                sum += weight * (flow.ticked(step + 1) - flow.ticked(step));
+                if told_apart.contains(&step) {
+                    expected.push((step..step + 1, sum.max(0.0)));
+                    sum = 0.0;
                 }
-                _ => expected.push((step..step + 1, here)),
+            }
+            if !steps.is_empty() && steps != told_apart {
+                expected.push((steps, f64::max(sum, 0.0)));
             }
         }
+        expected
+    }
+
+    /// How many requests fell into each step, or all steps in a row that need not be told apart, if any did.
+    fn drawn(&self, flow: &Flow, detail: &Range<usize>, rng: &mut ChaCha8Rng) -> Vec<(Range<usize>, u64)> {
+        let expected = self.expected(flow, detail);
         let mut expected_left: f64 = expected.iter().map(|(_, expected)| expected).sum();
         let mut left = self.count;
         let mut drawn = Vec::new();

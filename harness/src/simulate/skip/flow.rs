@@ -12,7 +12,7 @@ use crate::simulate::token::Token;
 use crate::simulate::world::World;
 use crate::tokens;
 
-/// The number that the probe among strays has, which is sent nowhere.
+/// The number that the probe among strays has, which is sent nowhere. The one before it is the actor's among them.
 const PROBE: u64 = u64::MAX;
 
 /// Names the wait of an instance for a request: which instance, and which of its waits.
@@ -37,6 +37,8 @@ pub(super) struct Flow {
     ticks: Vec<f64>,
     start: Time,
     step: Span,
+    /// Which kind of token they carry, as a cache and a signature check tell them apart.
+    pub(super) kind: usize,
     /// A token as they carry it now; `None` of a key that never was.
     pub(super) token: Option<Token>,
     /// What the checks after the signature say of it.
@@ -80,6 +82,7 @@ impl Flow {
             ticks: vec![0.0],
             start,
             step,
+            kind: 0,
             token: None,
             claims: Ok(()),
             ruling: Ruling::MustPass,
@@ -92,9 +95,9 @@ impl Flow {
         self.source == TokenSource::Session
     }
 
-    /// Whether an instance gets requests of it at present.
-    pub(super) fn reaches(&self, instance: u32) -> bool {
-        self.is_live() && self.places[instance as usize]
+    /// Whether an instance gets its requests.
+    pub(super) fn has(&self, instance: u32) -> bool {
+        self.places[instance as usize]
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -112,6 +115,20 @@ impl Flow {
         self.tick(now);
         self.share = share;
         self.requests.set(now, if self.sends { self.full * share } else { 0.0 });
+    }
+
+    /// Two tokens of each kind that flows carry at this moment, which they are told of.
+    pub(super) fn kinds(flows: &mut [Self], plan: &Plan, world: &World, now: Time) -> Vec<[Token; 2]> {
+        let mut kinds: Vec<[Token; 2]> = Vec::new();
+        for flow in flows {
+            flow.issue(plan, world, now);
+            let Some((token, other)) = flow.token.clone().zip(flow.token(world, PROBE - 1)) else { continue };
+            flow.kind = kinds.iter().position(|[known, _]| known.is_like(&token)).unwrap_or(kinds.len());
+            if flow.kind == kinds.len() {
+                kinds.push([token, other]);
+            }
+        }
+        kinds
     }
 
     /// Has its token made anew.
@@ -132,15 +149,15 @@ impl Flow {
         }
     }
 
-    /// Notes what an instance has got at all ticks up to `now`.
+    /// Notes what an instance has got at all ticks up to `now`, since when the rate has been what it is.
     pub(super) fn tick(&mut self, now: Time) {
-        loop {
-            let at = self.tick_at(self.ticks.len());
-            if at > now {
-                return;
-            }
-            self.ticks.push(self.requests.mass(at));
+        let (next, end) = (self.ticks.len(), self.tick_before(now) + 1);
+        if now < self.start || end <= next {
+            return;
         }
+        let first = self.requests.mass(self.tick_at(next));
+        let more = self.requests.per_second() * self.step.as_secs_f64();
+        self.ticks.extend((0..end - next).map(|tick| first + more * tick as f64));
     }
 
     pub(super) fn tick_at(&self, number: usize) -> Time {

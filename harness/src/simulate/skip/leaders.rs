@@ -47,6 +47,7 @@ pub(super) struct Crowd {
 impl Simulation<'_> {
     /// Plays a request.
     pub(super) fn send(&mut self, flow: usize, instance: u32) {
+        self.get_up(instance);
         let ticket = self.started;
         self.started += 1;
         self.catch_up();

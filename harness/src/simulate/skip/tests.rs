@@ -291,9 +291,10 @@ fn metrics_alone_leave_windows_empty_that_nobody_asks_for() {
     let plan = simulated(lines);
     let filled = |detail| {
         let windows = run(&plan, "", detail).unwrap().record().cells.remove(0).windows;
-        windows.requests.iter().filter(|requests| **requests > 0).count()
+        windows.must_pass.iter().filter(|requests| **requests > 0).count()
     };
-    assert_eq!(filled(Detail::Curves), 1_200);
+    // For a moment after the change no valid token is around.
+    assert!((1_190..=1_200).contains(&filled(Detail::Curves)));
     assert!((5..100).contains(&filled(Detail::Metrics)));
 }
 
@@ -307,8 +308,8 @@ fn runs_of_plans_that_differ_a_little_do_not_agree() {
         ("interval = \"5s\"", "interval = \"6s\"", "denied"),
         ("ttl = \"9s\"", "ttl = \"8s\"", "jwks requests"),
         ("60/s", "57/s", "requests"),
-        ("at = \"10s\"", "at = \"11s\"", "cohort denied 0"),
-        ("1%", "2%", "status 401"),
+        ("at = \"10s\"", "at = \"11s\"", "recovery 0"),
+        ("1%", "3%", "status 401"),
     ];
     for (from, to, seen_in) in changed {
         let differences = differences(lines, &lines.replace(from, to));
@@ -350,7 +351,7 @@ fn runs_that_leap_agree_with_those_that_do_not() {
         differences.remove("jwks peak");
         assert!(differences.is_empty(), "{lines}\n{differences:#?}");
         let (sliding, whole) = (mean(&each, "jwks peak").0, mean(&leapt, "jwks peak").0);
-        assert!((0.85 * sliding - 0.2..=1.05 * sliding).contains(&whole), "{sliding} and {whole}: {lines}");
+        assert!((0.85 * sliding - 0.3..=1.05 * sliding).contains(&whole), "{sliding} and {whole}: {lines}");
     }
 }
 

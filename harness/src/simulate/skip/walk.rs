@@ -1,0 +1,589 @@
+//! Instances whose caches are at rest walk from state to state, without a cache of their own.
+//!
+//! What they meet on the way is known from [`States`], so only moments are drawn. Where a fetch leads back to the state
+//! that it came from, and no token meets anything else meanwhile, they leap over all such fetches until something else
+//! happens. What no state foretells is played on a real cache.
+
+use std::rc::Rc;
+
+use keyquake_core::{Rejection, Span, Time};
+use rand_distr::{Distribution, Exp1, StandardNormal};
+
+use super::Simulation;
+use super::counts;
+use super::states::{Acted, Actor, Deed, During, Holds, StateId, StepId};
+use crate::observe::{Batch, Outcome};
+use crate::scenario::OnReject;
+use crate::simulate::world::Served;
+
+/// How many fetches before a horizon are drawn one by one at least, and how many seconds lie between those that all are.
+const DRAWN: f64 = 64.0;
+const SLOW: f64 = 1.0;
+/// How many are expected at least where a leap is worth its while.
+const WORTH_IT: f64 = 1.0;
+/// How many standard deviations nothing exceeds.
+const SURELY: f64 = 6.0;
+/// By when the first event of a Poisson process has surely happened, in events that are expected by then.
+const SURELY_ONE: f64 = 40.0;
+
+/// Where an instance is.
+#[derive(Debug)]
+pub(super) struct Walk {
+    state: StateId,
+    /// When it got there.
+    since: Time,
+    /// Until when that is its state if no fetch ends.
+    holds_until: Time,
+    phase: usize,
+    /// The fetch that is under way, and when it ends.
+    fetch: Option<(StepId, Time)>,
+}
+
+/// Fetches that lead back to where they came from, as long as nothing else happens.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// How all requests of each flow end.
+    outcomes: Vec<(usize, Outcome)>,
+    /// From when on so many requests per second would act, in seconds.
+    rates: Vec<(f64, f64)>,
+    served: Served,
+    took: Span,
+    /// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
+    cycle: (f64, f64),
+    /// Whether those who cause a fetch wait for it.
+    waits: bool,
+}
+
+/// The rounds that were looked for since rates or the provider changed: of each state, and of instances that get the same
+/// flows.
+#[derive(Debug, Default)]
+pub(super) struct Rounds(Vec<(StateId, u32, Option<Rc<Round>>)>);
+
+impl Rounds {
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    fn known(&self, state: StateId, group: u32) -> Option<Option<Rc<Round>>> {
+        let known = self.0.iter().find(|known| (known.0, known.1) == (state, group));
+        known.map(|(.., round)| round.clone())
+    }
+}
+
+/// Fetches that were drawn.
+struct Drawn {
+    count: u64,
+    /// When the last two began, the earlier first.
+    last: [Option<Time>; 2],
+    /// When the last ended.
+    ended: Time,
+}
+
+impl Simulation<'_> {
+    /// Has an instance walk if nothing at it is under way and its state is known.
+    pub(super) fn settle_down(&mut self, instance: u32) {
+        let own = &self.instances[instance as usize];
+        if own.walk.is_some() || !own.leaders.is_empty() {
+            return;
+        }
+        let Some((rest, holds_until, since)) = self.service.rest(instance) else { return };
+        if let Some(state) = self.states.of(rest).filter(|_| self.now < holds_until) {
+            self.service.lay_down(instance);
+            self.instances[instance as usize].walk =
+                Some(Walk { state, since, holds_until, phase: 0, fetch: None });
+            self.walk_on(instance);
+        }
+    }
+
+    /// Brings an instance that walks to where it is by now. Returns whether a timer of its cache has run down.
+    pub(super) fn walk_on(&mut self, instance: u32) -> bool {
+        let now = self.now;
+        let Some(walk) = &mut self.instances[instance as usize].walk else { return false };
+        if let Some((step, ended)) = walk.fetch.take_if(|(_, ends)| *ends <= now) {
+            let step = self.states.found(step);
+            let holds_until = match step.holds {
+                Holds::AsBefore => walk.holds_until,
+                Holds::For(span) => walk.since + span,
+                Holds::Forever => Time::NEVER,
+            };
+            *walk = Walk { state: step.to, since: ended, holds_until, phase: 0, fetch: None };
+        }
+        if walk.holds_until <= now {
+            self.get_up(instance);
+            return false;
+        }
+        let age = now.since(walk.since);
+        let phases = self.states.phases(walk.state);
+        while walk.fetch.is_none() && phases.get(walk.phase + 1).is_some_and(|next| next.from <= age) {
+            walk.phase += 1;
+        }
+        walk.fetch.is_none() && self.states.wakes(walk.state).is_some_and(|wakes| wakes <= age)
+    }
+
+    /// When an instance gets to something else, if it walks.
+    pub(super) fn next_of_walk(&self, instance: u32) -> Time {
+        let Some(walk) = &self.instances[instance as usize].walk else { return Time::NEVER };
+        if let Some((_, ends)) = &walk.fetch {
+            return *ends;
+        }
+        (walk.since + self.states.end(walk.state, walk.phase)).min(walk.holds_until)
+    }
+
+    /// How requests of a flow end at an instance that walks; `None` when the next one acts.
+    pub(super) fn met_on_walk(&mut self, instance: u32, flow: usize) -> Option<Outcome> {
+        let walk = self.instances[instance as usize].walk.as_ref()?;
+        let kind = self.flows[flow].kind;
+        let checked = match walk.fetch {
+            Some((step, _)) => match self.states.during(step, kind)? {
+                During::Ends(checked) | During::Joins(checked) => checked,
+                During::Acts => return None,
+            },
+            None => self.states.phases(walk.state)[walk.phase].meets[kind]?,
+        };
+        Some(self.service.outcome(checked.and(self.flows[flow].claims)))
+    }
+
+    /// A request of a flow, or the timer, makes the cache of an instance act that walks.
+    pub(super) fn act(&mut self, instance: u32, flow: Option<usize>) {
+        let actor = flow.map_or(Actor::Timer, |flow| Actor::Token(self.flows[flow].kind));
+        match self.foreseen(instance, actor) {
+            Some((step, served)) => self.take_step(instance, flow, step, &served),
+            None => match flow {
+                Some(flow) => {
+                    self.pause(instance, flow);
+                    self.send(flow, instance);
+                }
+                None => {
+                    self.get_up(instance);
+                    self.service.wake(instance, self.now);
+                    self.settle();
+                }
+            },
+        }
+    }
+
+    /// Has an instance go on with a real cache.
+    pub(super) fn get_up(&mut self, instance: u32) {
+        if let Some(walk) = self.instances[instance as usize].walk.take() {
+            self.service.get_up(instance, (self.states.rest(walk.state), walk.holds_until), walk.since);
+        }
+    }
+
+    /// What comes of an act, if it is known and all who wait for it will meet the same.
+    fn foreseen(&mut self, instance: u32, actor: Actor) -> Option<(StepId, Served)> {
+        let walk = self.instances[instance as usize].walk.as_ref().filter(|walk| walk.fetch.is_none())?;
+        let (state, phase) = (walk.state, walk.phase);
+        let over = walk.since + self.states.end(state, phase);
+        let over = if actor == Actor::Timer { Time::NEVER } else { over };
+        let turn = self.turns.first().copied().unwrap_or(Time::NEVER).min(walk.holds_until);
+        if !self.service.world.is_steady(self.now) {
+            return None;
+        }
+        let served = self.service.world.ask(self.now, instance);
+        let deed = Deed { phase, actor, served: self.states.served(&served)? };
+        let step = self.states.step(state, deed)?;
+        let took = self.states.found(step).took;
+        let is_quick = took < self.plan.traffic.timeout && self.now + took <= turn.min(over);
+        (is_quick && self.is_foreseeable(instance, actor, step)).then_some((step, served))
+    }
+
+    /// Whether nothing but the fetch happens while it is under way, and nobody reacts to what it brings.
+    fn is_foreseeable(&mut self, instance: u32, actor: Actor, step: StepId) -> bool {
+        let reacts = self.plan.traffic.on_reject != OnReject::Keep;
+        // The first token of a new key may come with any renewal.
+        let may_come = !self.clients.newest_key_is_held();
+        let found = *self.states.found(step);
+        let mut joining = 0.0;
+        for flow in &self.flows {
+            let comes = flow.is_live() || (may_come && flow.is_of_sessions());
+            if !(comes && flow.has(instance)) {
+                continue;
+            }
+            let checked = match self.states.during(step, flow.kind) {
+                Some(During::Ends(_)) => None,
+                Some(During::Joins(checked)) => {
+                    joining += flow.requests.per_second();
+                    Some(checked)
+                }
+                Some(During::Acts) | None => return false,
+            };
+            let acted = found.actor.filter(|_| actor == Actor::Token(flow.kind)).map(|acted| acted.checked);
+            let is_rejected = |checked: Result<_, _>| {
+                matches!(self.service.outcome(checked.and(flow.claims)), Outcome::Rejected(_))
+            };
+            if reacts && flow.is_of_sessions() && checked.into_iter().chain(acted).any(is_rejected) {
+                return false;
+            }
+        }
+        self.has_room_for(joining * found.took.as_secs_f64())
+    }
+
+    /// Whether surely fewer wait than may, of so many that are expected to.
+    fn has_room_for(&self, waiting: f64) -> bool {
+        waiting + SURELY * (1.0 + waiting.sqrt()) < f64::from(self.plan.policy.max_waiters)
+    }
+
+    fn take_step(&mut self, instance: u32, flow: Option<usize>, id: StepId, served: &Served) {
+        let step = *self.states.found(id);
+        let ends = self.now + step.took;
+        self.service.note_fetch(instance, served, (self.now, ends));
+        if let (Some(flow), Some(Acted { checked, waits })) = (flow, step.actor) {
+            let outcome = self.service.outcome(checked.and(self.flows[flow].claims));
+            self.count_actor(instance, flow, outcome, if waits { step.took } else { Span::ZERO });
+        }
+        if let Some(walk) = &mut self.instances[instance as usize].walk {
+            walk.fetch = Some((id, ends));
+        }
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            if !self.flows[flow].has(instance) {
+                continue;
+            }
+            if let Some(outcome) = self.met_on_walk(instance, flow) {
+                self.resume(instance, flow, outcome);
+            }
+            if let Some(During::Joins(_)) = self.states.during(id, self.flows[flow].kind) {
+                let joining = self.flows[flow].requests.per_second() * step.took.as_secs_f64();
+                self.let_wait(instance, flow, joining, step.took);
+            }
+        }
+        self.alarm(instance, ends);
+    }
+
+    /// Counts the request that has acted: with those before it, if they met the same.
+    fn count_actor(&mut self, instance: u32, flow: usize, outcome: Outcome, waited: Span) {
+        let cell = self.cell(instance, flow);
+        let goes_on = self.may_go_on(instance, flow, outcome);
+        if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| goes_on) {
+            stretch.expected += 1.0;
+            let waits = if waited > Span::ZERO { 1.0 } else { 0.0 };
+            self.let_wait(instance, flow, waits, waited);
+            return;
+        }
+        let it = &self.flows[flow];
+        let Some(token) = &it.token else { return };
+        let ended = self.now + waited;
+        let batch = Batch {
+            lane: it.lane,
+            ruling: self.fold.rule(&token.facts, self.now, ended),
+            outcome,
+            count: 1,
+            first: self.now,
+            last: self.now,
+            wall: counts::after(outcome, waited),
+        };
+        self.fold.count(&batch);
+        self.fold.count_at(instance, &batch, ended);
+    }
+
+    /// So many more requests of a stretch wait for so long, as expected.
+    fn let_wait(&mut self, instance: u32, flow: usize, more: f64, wait: Span) {
+        let cell = self.cell(instance, flow);
+        if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| more > 0.0) {
+            (stretch.waiting, stretch.wait) = (stretch.waiting + more, wait);
+        }
+    }
+
+    /// Leaps over fetches of an instance if they repeat each other. Returns whether it has.
+    pub(super) fn leap(&mut self, instance: u32) -> bool {
+        let walk = self.instances[instance as usize].walk.as_ref().filter(|walk| walk.fetch.is_none());
+        let Some(&Walk { state, since, holds_until, .. }) = walk else { return false };
+        let Some(horizon) = self.next_turn().map(|turn| turn.min(holds_until)) else { return false };
+        let Some(round) = self.round(instance, state) else { return false };
+        let latest = horizon - round.took;
+        if latest.since(self.now).as_secs_f64() < WORTH_IT * round.cycle.0 {
+            return false;
+        }
+        let drawn = self.draw(instance, since, &round, latest);
+        for asked in drawn.last.into_iter().flatten() {
+            self.service.note_fetch(instance, &round.served, (asked, asked + round.took));
+        }
+        for (flow, outcome) in &round.outcomes {
+            self.resume(instance, *flow, *outcome);
+            let waiting = self.waiting(state, *flow, &round) * drawn.count as f64;
+            self.let_wait(instance, *flow, waiting, round.took);
+        }
+        let lands = drawn.ended.max(latest);
+        // With a turn everybody is looked at.
+        let waits = round.rates.iter().find(|(_, rate)| *rate > 0.0).map_or(0.0, |(from, _)| *from);
+        let acts = lands.max(drawn.ended + Span::from_secs(1).scale(waits));
+        let acts = if self.turns.first().is_some_and(|turn| *turn <= acts) { Time::NEVER } else { acts };
+        let own = &mut self.instances[instance as usize];
+        (own.lands, own.acts) = (lands, acts);
+        own.walk = Some(Walk { state, since: drawn.ended, holds_until, phase: 0, fetch: None });
+        self.alarm(instance, acts);
+        true
+    }
+
+    /// The fetches that lead from a state back to it, if all do until the next turn.
+    fn round(&mut self, instance: u32, state: StateId) -> Option<Rc<Round>> {
+        let group = self.groups[instance as usize];
+        if let Some(known) = self.rounds.known(state, group) {
+            return known;
+        }
+        let round = self.find_round(instance, state).map(Rc::new);
+        if self.service.world.is_uniform(self.now) {
+            self.rounds.0.push((state, group, round.clone()));
+        }
+        round
+    }
+
+    fn find_round(&mut self, instance: u32, state: StateId) -> Option<Round> {
+        if !self.service.world.is_steady(self.now) {
+            return None;
+        }
+        let rates = self.rates(instance, state);
+        let served = self.service.world.ask(self.now, instance);
+        let (number, took) = (self.states.served(&served)?, served.took()?);
+        if took >= self.plan.traffic.timeout {
+            return None;
+        }
+        let cycle = cycle(&rates, took.as_secs_f64());
+        let mut round = Round { outcomes: Vec::new(), rates, served, took, cycle, waits: false };
+        let mut expected = 0.0;
+        for phase in 0..round.rates.len() {
+            // What is never reached need not be a part of it.
+            if expected < SURELY_ONE {
+                let deed = Deed { phase, actor: Actor::Timer, served: number };
+                self.go_round(instance, deed, state, &mut round)?;
+            }
+            let (from, rate) = round.rates[phase];
+            let until = round.rates.get(phase + 1).map_or(f64::INFINITY, |(until, _)| *until);
+            expected += if rate > 0.0 { rate * (until - from) } else { 0.0 };
+        }
+        (expected > 0.0 && self.is_calm(state, &round)).then_some(round)
+    }
+
+    /// Until when it is known which flows there are: the first token of a new key may come with any renewal.
+    fn next_turn(&self) -> Option<Time> {
+        let turn = self.turns.first().copied();
+        let foreseen = self.clients.newest_key_is_held();
+        turn.into_iter().chain(self.next_of_clients().filter(|_| !foreseen)).min()
+    }
+
+    /// From when on in a state so many requests per second act, in seconds; a timer is a rate without end.
+    fn rates(&self, instance: u32, state: StateId) -> Vec<(f64, f64)> {
+        let phases = self.states.phases(state).iter().map(|phase| {
+            let acting = self.flows_to(instance).filter(|flow| phase.meets[self.flows[*flow].kind].is_none());
+            (phase.from.as_secs_f64(), acting.map(|flow| self.flows[flow].requests.per_second()).sum())
+        });
+        let timer = self.states.wakes(state).map(|wakes| (wakes.as_secs_f64(), f64::INFINITY));
+        phases.chain(timer).collect()
+    }
+
+    /// Notes how requests end in one phase of a round and during the fetches that begin in it. `None` if these lead
+    /// elsewhere, or requests of one flow end differently.
+    fn go_round(&mut self, instance: u32, deed: Deed, state: StateId, round: &mut Round) -> Option<()> {
+        let phases = self.states.phases(state).len();
+        if deed.phase == phases {
+            let deed = Deed { phase: phases - 1, ..deed };
+            return self.go_along(instance, deed, state, round);
+        }
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            if !self.flows[flow].has(instance) {
+                continue;
+            }
+            let kind = self.flows[flow].kind;
+            match self.states.phases(state)[deed.phase].meets[kind] {
+                Some(checked) => self.note(flow, checked, round)?,
+                None => self.go_along(instance, Deed { actor: Actor::Token(kind), ..deed }, state, round)?,
+            }
+        }
+        Some(())
+    }
+
+    /// Notes how requests end during a fetch of a round.
+    fn go_along(&mut self, instance: u32, deed: Deed, state: StateId, round: &mut Round) -> Option<()> {
+        let id = self.states.step(state, deed)?;
+        let step = *self.states.found(id);
+        if step.to != state || matches!(step.holds, Holds::For(_)) {
+            return None;
+        }
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            if !self.flows[flow].has(instance) {
+                continue;
+            }
+            let kind = self.flows[flow].kind;
+            match self.states.during(id, kind)? {
+                During::Ends(checked) | During::Joins(checked) => self.note(flow, checked, round)?,
+                During::Acts => return None,
+            }
+            if let Some(acted) = step.actor.filter(|_| deed.actor == Actor::Token(kind)) {
+                self.note(flow, acted.checked, round)?;
+                round.waits |= acted.waits;
+            }
+        }
+        Some(())
+    }
+
+    /// Notes how requests of a flow end in a round; `None` if others of it end differently.
+    fn note(&self, flow: usize, checked: Result<(), Rejection>, round: &mut Round) -> Option<()> {
+        let outcome = self.service.outcome(checked.and(self.flows[flow].claims));
+        match round.outcomes.iter().find(|(known, _)| *known == flow) {
+            Some((_, known)) => (*known == outcome).then_some(()),
+            None => {
+                round.outcomes.push((flow, outcome));
+                Some(())
+            }
+        }
+    }
+
+    /// Whether nothing that is not foreseen could change what comes: no key's share, unless it makes no difference.
+    fn is_calm(&self, state: StateId, round: &Round) -> bool {
+        let reacts = self.plan.traffic.on_reject != OnReject::Keep;
+        let acts = |flow: usize| {
+            let phases = self.states.phases(state).iter();
+            phases.map(|phase| phase.meets[self.flows[flow].kind].is_none()).collect::<Vec<bool>>()
+        };
+        let mut of_sessions = Vec::new();
+        let mut waits = 0.0;
+        for (flow, outcome) in &round.outcomes {
+            waits += self.waiting(state, *flow, round);
+            if self.flows[*flow].is_of_sessions() {
+                of_sessions.push((*flow, *outcome));
+            }
+        }
+        let stream = |flow: usize| self.flows[flow].lane.stream;
+        let differ = |pair: &[(usize, Outcome)]| {
+            let [(one, met), (other, others)] = [pair[0], pair[1]];
+            stream(one) == stream(other) && (met != others || acts(one) != acts(other))
+        };
+        let is_rejected = |(_, outcome): &(usize, Outcome)| matches!(outcome, Outcome::Rejected(_));
+        self.has_room_for(waits)
+            && !of_sessions.windows(2).any(differ)
+            && !(reacts && of_sessions.iter().any(is_rejected))
+    }
+
+    /// Draws when the fetches of a round begin from now on, none of them later than `latest`.
+    fn draw(&mut self, instance: u32, since: Time, round: &Round, latest: Time) -> Drawn {
+        let (now, took, status) = (self.now, round.took.as_secs_f64(), round.served.status);
+        // In seconds from now.
+        let latest = latest.since(now).as_secs_f64();
+        let rng = &mut self.instances[instance as usize].rng;
+        let counter = self.service.counter();
+        let first = first_arrival(&later(&round.rates, now.since(since).as_secs_f64()), Exp1.sample(rng));
+        let (mut count, mut last, mut next, mut ended) = (0, [None; 2], first, None);
+        while let Some(asked) = next.filter(|asked| *asked < latest) {
+            // The last two will be listed.
+            if let Some(earlier) = last[0] {
+                counter.add(status, now, earlier);
+            }
+            (last, count) = ([last[1], Some(asked)], count + 1);
+            let mut end = asked + took;
+            // Many at once, and then many of those that are left.
+            while let Some(many) = surely_fit(latest - end, round.cycle) {
+                let luck: f64 = StandardNormal.sample(rng);
+                let (mean, variance) = round.cycle;
+                let passed = (many * mean + luck * (variance * many).sqrt()).max(0.0);
+                counter.spread(
+                    status,
+                    (after(now, end), after(now, end + passed)),
+                    (1.0 / mean, variance / mean.powi(3)),
+                );
+                (end, count) = (end + passed, count + many as u64);
+            }
+            ended = Some(end);
+            next = first_arrival(&round.rates, Exp1.sample(rng)).map(|wait| end + wait);
+        }
+        Drawn {
+            count,
+            last: last.map(|asked| asked.map(|asked| after(now, asked))),
+            ended: ended.map_or(since, |ended| after(now, ended)),
+        }
+    }
+
+    /// How many requests of a flow wait for one fetch of a round, as expected: the one that caused it, and those that join.
+    fn waiting(&self, state: StateId, flow: usize, round: &Round) -> f64 {
+        let phases = self.states.phases(state);
+        let acting = phases.iter().rposition(|phase| phase.meets[self.flows[flow].kind].is_none());
+        let Some(phase) = acting.filter(|_| round.waits) else { return 0.0 };
+        self.flows[flow].requests.per_second() * (1.0 / round.rates[phase].1 + round.took.as_secs_f64())
+    }
+}
+
+/// So many seconds after a moment.
+fn after(at: Time, seconds: f64) -> Time {
+    at + Span::from_secs(1).scale(seconds)
+}
+
+/// How many fetches surely end within so many seconds, if they are many and too fast to be drawn one by one.
+fn surely_fit(seconds: f64, (mean, variance): (f64, f64)) -> Option<f64> {
+    if mean >= SLOW {
+        return None;
+    }
+    let fit = seconds / mean;
+    let spare = SURELY * (variance * fit.max(0.0)).sqrt() / mean + DRAWN;
+    (fit > 2.0 * spare).then(|| (fit - spare).floor())
+}
+
+/// The same rates, so many seconds later.
+fn later(rates: &[(f64, f64)], age: f64) -> Vec<(f64, f64)> {
+    let passed = rates.iter().rposition(|(from, _)| *from <= age).unwrap_or(0);
+    rates[passed..].iter().map(|(from, rate)| ((from - age).max(0.0), *rate)).collect()
+}
+
+/// How long after a fetch the next request comes that acts, if the rates of these phases come to so much by then.
+fn first_arrival(rates: &[(f64, f64)], mut amount: f64) -> Option<f64> {
+    for (number, (from, rate)) in rates.iter().enumerate() {
+        let until = rates.get(number + 1).map_or(f64::INFINITY, |(next, _)| *next);
+        if *rate > 0.0 && amount <= rate * (until - from) {
+            return Some(from + amount / rate);
+        }
+        amount -= if *rate > 0.0 { rate * (until - from) } else { 0.0 };
+    }
+    None
+}
+
+/// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
+fn cycle(rates: &[(f64, f64)], took: f64) -> (f64, f64) {
+    // Sums of the time, and of twice the time since the fetch, over which nothing has come yet.
+    let (mut mean, mut square, mut left) = (0.0, 0.0, 1.0);
+    for (number, (from, rate)) in rates.iter().enumerate() {
+        let until = rates.get(number + 1).map_or(f64::INFINITY, |(next, _)| *next);
+        if *rate > 0.0 {
+            let (length, amount) = (until - from, rate * (until - from));
+            let gone = -libm::expm1(-amount);
+            // What the wait comes to within the phase; a series where the closed form would lose all its digits.
+            let within = match amount {
+                few if few < 1e-4 => length * length * (0.5 - few / 3.0),
+                many if many > 700.0 => 1.0 / (rate * rate),
+                _ => (gone - amount * (1.0 - gone)) / (rate * rate),
+            };
+            mean += left * gone / rate;
+            square += 2.0 * left * (from * gone / rate + within);
+            left *= 1.0 - gone;
+        } else {
+            mean += left * (until - from);
+            square += left * (until * until - from * from);
+        }
+    }
+    (mean + took, (square - mean * mean).max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed;
+
+    #[test]
+    fn cycles_last_as_long_as_those_that_are_drawn() {
+        let cases: [&[(f64, f64)]; 4] = [
+            &[(0.0, 20.0)],
+            &[(0.0, 0.0), (2.0, 0.5)],
+            &[(0.0, 0.3), (1.0, 0.0), (4.0, 2.0)],
+            &[(0.0, 1e-9), (30.0, 1e3)],
+        ];
+        for rates in cases {
+            let mut rng = seed::generator(7, "cycles", 0);
+            let drawn = (0..20_000).map(|_| first_arrival(rates, Exp1.sample(&mut rng)).unwrap());
+            let (sum, squares) = drawn.fold((0.0, 0.0), |(sum, squares), it| (sum + it, squares + it * it));
+            let (mean, variance) = (sum / 20_000.0, squares / 20_000.0 - (sum / 20_000.0_f64).powi(2));
+            let (expected, varies) = cycle(rates, 0.25);
+            assert!((mean + 0.25 - expected).abs() < 0.03 * expected, "{rates:?}: {mean} and {expected}");
+            assert!((variance - varies).abs() < 0.05 * varies + 1e-3, "{rates:?}: {variance} and {varies}");
+        }
+        assert_eq!(first_arrival(&[(0.0, 1.0), (1.0, 0.0)], 2.0), None);
+    }
+}
