@@ -320,6 +320,24 @@ fn however_keyquake_ends_nothing_is_left_of_the_target() {
 }
 
 #[test]
+fn a_killed_keeper_takes_its_service_along() {
+    let home = Home::new("litters");
+    let mut run = home.keyquake(&["duration=10m"]).spawn().unwrap();
+    until(&mut run, "the IdP is");
+    let keepers = home.survivors().into_iter().filter(|id| {
+        fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"target-keeper\0"))
+    });
+    let keepers: Vec<String> = keepers.collect();
+    assert_eq!(keepers.len(), 2);
+    assert!(Command::new("kill").arg("-KILL").args(&keepers).status().unwrap().success());
+    assert_eq!(run.wait().unwrap().code(), Some(13), "nobody is left");
+    home.outlive_all();
+    let warnings = home.record().warnings;
+    let death = "replica 0 was killed, since somebody killed its keeper at ";
+    assert!(warnings.iter().any(|warning| warning.starts_with(death)), "{warnings:?}");
+}
+
+#[test]
 fn a_rolling_restart_costs_no_request() {
     let home = Home::new("good");
     let runbook = "runbook=[{ when = '500ms', do = { restart = { rolling = '1s' } } }]";
