@@ -177,11 +177,17 @@ fn a_service_of_ones_own_is_measured_like_the_reference() {
     assert!(fs::read_to_string(home.path("keyquake-out/own/summary.md")).unwrap().contains("live of"));
     assert_eq!(home.survivors(), [""; 0]);
 
-    let replay = ["simulate", "own.toml", "--replay", "keyquake-out/own/result.json"];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keyquake"));
-    let output = command.args(replay).current_dir(home.0.path()).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("it measured a service of yours"), "{}", said(&output));
+    for flag in ["--replay", "--predict"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyquake"));
+        command.args(["simulate", "own.toml", flag, "keyquake-out/own/result.json"]);
+        let output = command.current_dir(home.0.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        assert!(
+            said(&output).contains("it measured a service of yours, of whose caches"),
+            "{}",
+            said(&output)
+        );
+    }
 }
 
 #[test]
