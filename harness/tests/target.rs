@@ -214,9 +214,17 @@ fn a_key_set_over_https_is_fetched_by_whom_trusts_the_ca() {
 fn a_service_that_does_not_start_is_answered_with_what_it_said() {
     let no_program = "cannot start `no-such-program`: No such file or directory";
     for (mode, settings, expected) in [
-        ("good", "target.command=['no-such-program']", [no_program, "it is started in `.`"]),
+        ("good", "target.command=['no-such-program']", [no_program, "It is started in `.`"]),
+        (
+            "good",
+            "target.command=['node server.js']",
+            ["cannot start `node server.js`", "the program and its arguments one by one"],
+        ),
         ("breaks", "seed=1", ["ended with status 3 before it was ready", "| cannot read [token]"]),
+        ("breaks", "target.dir=/", ["was started in `/`", "and told `PORT`, `ISSUER`, `JWKS_URL`"]),
         ("goes", "seed=1", ["ended with status 0 before it was ready", "stay in the foreground"]),
+        ("holds", "target.ready_within=1s", ["no answer from localhost:", "within 500ms"]),
+        ("babbles", "target.ready_within=1s", ["what localhost:", "answers is no HTTP"]),
         ("deaf", "target.ready_within=1s", ["nothing answers on localhost:", "but it listens on port"]),
         (
             "mute",
@@ -229,6 +237,7 @@ fn a_service_that_does_not_start_is_answered_with_what_it_said() {
         let (code, told) = home.run(&[settings]);
         assert_eq!(code, Some(2), "{mode}: {told}");
         assert!(expected.iter().all(|part| told.contains(part)), "{mode}: {told}");
+        assert!(told.contains("waiting until each replica answers `/healthz`, for "), "{mode}: {told}");
         assert_eq!(home.survivors(), [""; 0], "{mode}");
         assert!(!home.path("keyquake-out").exists(), "{mode}");
     }
@@ -398,11 +407,19 @@ fn a_service_that_runs_already_is_measured_too() {
     let instances = &record.cells[0].instances;
     assert!(instances.iter().all(|instance| instance.jwks_requests.len() == 2), "{instances:?}");
 
+    let mut run = home.keyquake(&[]).spawn().unwrap();
+    until(&mut run, "the IdP is");
     drop(services);
+    assert_eq!(run.wait().unwrap().code(), Some(0), "nobody knows whether they are only restarted");
+    let warnings = home.record().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("did not answer: ")), "{warnings:?}");
+
     let (code, told) = home.run(&["target.ready_within=1s"]);
     assert!(code == Some(2) && told.contains("nothing answers on http://"), "{told}");
     let (code, told) = home.run(&["target.url='http://192.0.2.1:80'"]);
     assert!(code == Some(2) && told.contains("`192.0.2.1` is not this machine"), "{told}");
+    let (code, told) = home.run(&["target.ready_within=1s", "target.url='http://no-such-host.invalid'"]);
+    assert!(code == Some(2) && told.contains("cannot reach http://no-such-host.invalid:80: "), "{told}");
 }
 
 /// `cargo test --release -p keyquake --test target set_up -- --ignored --nocapture`

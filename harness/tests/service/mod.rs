@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
@@ -80,6 +81,11 @@ async fn serve(mode: &str) {
     let port = if mode == "deaf" { 0 } else { variable("PORT").parse().unwrap() };
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     println!("listening on {}", listener.local_addr().unwrap());
+    match mode {
+        "holds" => return greet(listener, b"").await,
+        "babbles" => return greet(listener, b"220 mail.example ESMTP\r\n").await,
+        _ => {}
+    }
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     let stays = mode == "stays";
     let shutdown = async move {
@@ -92,6 +98,15 @@ async fn serve(mode: &str) {
     let app =
         Router::new().route("/api", get(api)).route("/healthz", get(health)).with_state(Arc::new(service));
     axum::serve(listener, app).with_graceful_shutdown(shutdown).await.unwrap();
+}
+
+/// Speaks something else than HTTP.
+async fn greet(listener: TcpListener, greeting: &[u8]) {
+    let mut guests = Vec::new();
+    while let Ok((mut guest, _)) = listener.accept().await {
+        guest.write_all(greeting).await.unwrap();
+        guests.push(guest);
+    }
 }
 
 async fn health(State(service): State<Arc<Service>>) -> StatusCode {
