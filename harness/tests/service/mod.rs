@@ -25,6 +25,9 @@ use tokio::sync::Mutex;
 /// How long a slow one takes to start.
 pub(crate) const SLOW: Duration = Duration::from_millis(200);
 
+/// How long a brusque one thinks, which lets nobody finish.
+const ANSWER: Duration = Duration::from_millis(100);
+
 struct Service {
     mode: String,
     /// How many tokens it has seen.
@@ -39,8 +42,8 @@ pub(crate) fn run(mode: &str) {
         "goes" => return,
         "unlucky" if is_first_time() => fail("Address already in use"),
         "chatty" => (0..100_000).for_each(|_| println!("{}", "blah ".repeat(20))),
-        "litters" => litter(),
-        "slow" => {
+        "litters" | "stays" => litter(),
+        "slow" | "brusque" => {
             let (_kept, never) = channel::<()>();
             let _ = never.recv_timeout(SLOW);
         }
@@ -87,11 +90,14 @@ async fn serve(mode: &str) {
         _ => {}
     }
     let mut terminate = signal(SignalKind::terminate()).unwrap();
-    let stays = mode == "stays";
+    let (stays, is_brusque) = (mode == "stays", mode == "brusque");
     let shutdown = async move {
         terminate.recv().await;
         if stays {
             pending::<()>().await;
+        }
+        if is_brusque {
+            fail("not my fault if somebody waits");
         }
     };
     let service = Service { mode: mode.to_owned(), seen: AtomicU32::new(0), keys: Mutex::default() };
@@ -119,6 +125,9 @@ async fn api(State(service): State<Arc<Service>>, headers: HeaderMap) -> Respons
     if dies && seen > 40 {
         fail("out of something");
     }
+    if service.mode == "brusque" {
+        tokio::time::sleep(ANSWER).await;
+    }
     if service.mode == "login" {
         return (StatusCode::FOUND, [(LOCATION, "/login")]).into_response();
     }
@@ -134,7 +143,8 @@ impl Service {
     async fn accepts(&self, token: &str) -> bool {
         let Ok(Some(kid)) = decode_header(token).map(|header| header.kid) else { return false };
         let mut keys = self.keys.lock().await;
-        if !keys.contains_key(&kid) {
+        let is_eager = self.mode == "first is eager" && variable("KEYQUAKE_REPLICA") == "0";
+        if is_eager || !keys.contains_key(&kid) {
             let Ok(set) = fetch().await else { return false };
             keys.extend(set.keys.into_iter().filter_map(|key| Some((key.common.key_id.clone()?, key))));
         }
