@@ -224,6 +224,7 @@ fn a_service_that_does_not_start_is_answered_with_what_it_said() {
         ("breaks", "seed=1", ["ended with status 3 before it was ready", "| cannot read [token]"]),
         ("breaks", "target.dir=/", ["was started in `/`", "and told `PORT`, `ISSUER`, `JWKS_URL`"]),
         ("goes", "seed=1", ["ended with status 0 before it was ready", "stay in the foreground"]),
+        ("goes", "target.dir=/", ["| it was in /\n", "status 0"]),
         ("holds", "target.ready_within=1s", ["no answer from localhost:", "within 500ms"]),
         ("babbles", "target.ready_within=1s", ["what localhost:", "answers is no HTTP"]),
         ("deaf", "target.ready_within=1s", ["nothing answers on localhost:", "but it listens on port"]),
@@ -281,6 +282,19 @@ fn when_all_replicas_have_died_the_run_ends_with_a_record() {
     );
     assert!(record.cells[0].metrics.all.requests > 0 && home.path("keyquake-out/own/report.html").exists());
     assert_eq!(home.survivors(), [""; 0]);
+}
+
+#[test]
+fn a_restart_brings_a_dead_replica_back() {
+    let home = Home::new("each dies once");
+    let runbook = "runbook=[{ when = '500ms', do = { restart = { rolling = '4s' } } }]";
+    let (code, told) = home.run(&[runbook, "duration=5s"]);
+    assert_eq!(code, Some(0), "one was there at any moment: {told}");
+    let record = home.record();
+    let cell = &record.cells[0];
+    let deaths: Vec<_> = cell.events.iter().filter(|event| event.kind == EventKind::Death).collect();
+    assert_eq!(deaths.len(), 2, "{told}");
+    assert!(deaths[0].planned_s < 0.5 && deaths[1].planned_s > 0.5, "{deaths:?}");
 }
 
 #[test]
@@ -386,7 +400,7 @@ fn stranger(idp: &str, port: &str) -> Stranger {
     let mut service = Command::new(std::env::current_exe().expect("this test has a file"));
     service.args(["--exact", "service", "--nocapture"]).env("MODE", "good").env("PORT", port);
     service.env("JWKS_URL", format!("{issuer}/.well-known/jwks.json"));
-    service.env("ISSUER", issuer).env("AUDIENCE", "keyquake");
+    service.env("ISSUER", issuer).env("AUDIENCE", "keyquake").env("BASE", "/base");
     Stranger(service.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the service starts"))
 }
 
@@ -396,8 +410,10 @@ fn a_service_that_runs_already_is_measured_too() {
     let (idp, ports) = (free(), [free(), free()]);
     let home = Home::new("good");
     let own = SCENARIO.replace("replicas = 2\n", "").replace("20s", "5s");
-    let urls =
-        format!("[target]\nurl = [\"http://localhost:{}/\", \"http://127.0.0.1:{}\"]", ports[0], ports[1]);
+    let urls = format!(
+        "[target]\nurl = [\"http://localhost:{}/base/\", \"http://127.0.0.1:{}/base\"]",
+        ports[0], ports[1]
+    );
     let own = own.replace("[target]", &urls).replace("[idp]", &format!("[idp]\nport = {idp}"));
     fs::write(home.path("own.toml"), own).unwrap();
 

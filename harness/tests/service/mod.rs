@@ -30,8 +30,9 @@ const ANSWER: Duration = Duration::from_millis(100);
 
 struct Service {
     mode: String,
-    /// How many tokens it has seen.
+    /// How many tokens it has seen, and with how many it dies.
     seen: AtomicU32,
+    dies_at: Option<u32>,
     keys: Mutex<BTreeMap<String, Jwk>>,
 }
 
@@ -39,7 +40,7 @@ struct Service {
 pub(crate) fn run(mode: &str) {
     match mode {
         "breaks" => fail("cannot read eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"),
-        "goes" => return,
+        "goes" => return println!("it was in {}", std::env::current_dir().unwrap().display()),
         "unlucky" if is_first_time() => fail("Address already in use"),
         "chatty" => (0..100_000).for_each(|_| println!("{}", "blah ".repeat(20))),
         "litters" | "stays" => litter(),
@@ -100,9 +101,22 @@ async fn serve(mode: &str) {
             fail("not my fault if somebody waits");
         }
     };
-    let service = Service { mode: mode.to_owned(), seen: AtomicU32::new(0), keys: Mutex::default() };
-    let app =
-        Router::new().route("/api", get(api)).route("/healthz", get(health)).with_state(Arc::new(service));
+    let is_first = std::env::var("KEYQUAKE_REPLICA").is_ok_and(|replica| replica == "0");
+    let dies_at = match mode {
+        "dies" => Some(40),
+        "first dies" if is_first => Some(40),
+        "each dies once" if is_first_time() => Some(if is_first { 10 } else { 75 }),
+        _ => None,
+    };
+    let service = Service { mode: mode.to_owned(), seen: AtomicU32::new(0), dies_at, keys: Mutex::default() };
+    let app = Router::new().route("/api", get(api)).route("/healthz", get(health));
+    // Where nothing is, it is not ready.
+    let nowhere = || async { StatusCode::SERVICE_UNAVAILABLE };
+    let app = match std::env::var("BASE") {
+        Ok(base) => Router::new().nest(&base, app),
+        Err(_) => app,
+    };
+    let app = app.fallback(nowhere).with_state(Arc::new(service));
     axum::serve(listener, app).with_graceful_shutdown(shutdown).await.unwrap();
 }
 
@@ -121,8 +135,7 @@ async fn health(State(service): State<Arc<Service>>) -> StatusCode {
 
 async fn api(State(service): State<Arc<Service>>, headers: HeaderMap) -> Response {
     let seen = service.seen.fetch_add(1, Ordering::Relaxed);
-    let dies = service.mode == "dies" || service.mode == "first dies" && variable("KEYQUAKE_REPLICA") == "0";
-    if dies && seen > 40 {
+    if service.dies_at.is_some_and(|most| seen > most) {
         fail("out of something");
     }
     if service.mode == "brusque" {
