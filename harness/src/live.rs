@@ -50,7 +50,7 @@ use crate::observe::{Fold, Trace};
 use crate::plan::{self, Plan, Stream};
 use crate::scenario::Endpoint;
 use crate::target::{self, Families, Target};
-use crate::terminal::say;
+use crate::terminal::{counted, say};
 
 pub(crate) use self::door::Door;
 
@@ -153,7 +153,7 @@ impl<'p> Stage<'p> {
 
     async fn play(self, command: &str, interrupt: &mut Interrupt) -> anyhow::Result<Run<'p>> {
         let Self { plan, clock, provider, fleet, gauge, minter, generator, issuer } = self;
-        say(&format!("the IdP is {issuer}, before {} replicas", plan.replicas));
+        say(&format!("the IdP is {issuer}, before {}", counted(plan.replicas, "replica")));
         let restarted = Arc::default();
         let restarts = plan.runbook.restarts.clone();
         let restarting = Arc::clone(&fleet).keep_restarting(restarts, clock, Arc::clone(&restarted));
@@ -224,6 +224,7 @@ async fn start_target(
     let ca = issuer.ca.as_ref().map(|(pem, _)| pem.clone());
     let known = target::Known { issuer: issuer.url.clone(), audience: AUDIENCE.to_owned(), ca };
     let site = target::Site { replicas: plan.replicas, families, folder: folder.to_owned() };
+    say(&format!("waiting until {}", target.readiness()));
     Ok(Target::start(target.clone(), known, site).await.map_err(Unusable)?)
 }
 

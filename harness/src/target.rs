@@ -229,8 +229,9 @@ impl Target {
         for (replica, log) in self.logs.iter().enumerate() {
             let left_out = locked(log).left_out();
             if left_out > 0 {
+                let kilobytes = left_out.div_ceil(1_000);
                 let message =
-                    format!("{left_out} bytes that replica {replica} printed did not fit into its log");
+                    format!("{kilobytes} kB that replica {replica} printed did not fit into its log");
                 locked(&self.remarks).push(message);
             }
         }
@@ -241,7 +242,7 @@ impl Target {
     /// Starts a replica and waits until it is ready.
     async fn start_replica(&self, replica: usize) -> Result<(), String> {
         let Some(launch) = self.plan.command() else {
-            let asked = until_ready(&self.doors[replica], &self.plan.ready, self.plan.ready_within).await;
+            let asked = self.until_ready(replica).await;
             return asked.map_err(|unready| self.complaint(replica, None).about(&unready));
         };
         let mut tries = 0;
@@ -292,8 +293,12 @@ impl Target {
         tokio::select! {
             biased;
             _ = process.died() => ended(),
-            ready = until_ready(&self.doors[replica], &self.plan.ready, self.plan.ready_within) => ready,
+            ready = self.until_ready(replica) => ready,
         }
+    }
+
+    async fn until_ready(&self, replica: usize) -> Result<(), Unready> {
+        until_ready(&self.doors[replica], &self.plan.ready, self.plan.ready_within.into()).await
     }
 
     /// Notes when a process ends that nobody has asked to.

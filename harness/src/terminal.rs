@@ -18,6 +18,11 @@ pub(crate) fn print(text: &str) {
     }
 }
 
+/// `1 replica`, `2 replicas`.
+pub(crate) fn counted(number: u32, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Whether what is said may have colours: on a terminal, unless `NO_COLOR` is set to something.
 pub(crate) fn has_colour() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

@@ -308,7 +308,7 @@ fn an_interruption_during_set_up_leaves_no_trace() {
     let scenario = SHORT.replace("ES256", "RS256").replace("duration = \"2s\"", "duration = \"10m\"");
     let home = Home::with(&format!("{scenario}{rotations}"));
     for signal in ["INT", "TERM"] {
-        let running = Running::until(home.keyquake(&["run", "edge.toml"]), "edge: 1 replicas");
+        let running = Running::until(home.keyquake(&["run", "edge.toml"]), "edge: 1 replica");
         running.signal(signal);
         let (code, printed, said) = running.end();
         assert_eq!((code, printed.as_str(), said.as_str()), (Some(130), "", ""), "{signal}");

@@ -177,21 +177,28 @@ fn a_service_of_ones_own_is_measured_like_the_reference() {
     assert!(fs::read_to_string(home.path("keyquake-out/own/summary.md")).unwrap().contains("live of"));
     assert_eq!(home.survivors(), [""; 0]);
 
-    let replay = ["simulate", "own.toml", "--replay", "keyquake-out/own/result.json"];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keyquake"));
-    let output = command.args(replay).current_dir(home.0.path()).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(said(&output).contains("it measured a service of yours"), "{}", said(&output));
+    for flag in ["--replay", "--predict"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyquake"));
+        command.args(["simulate", "own.toml", flag, "keyquake-out/own/result.json"]);
+        let output = command.current_dir(home.0.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        assert!(
+            said(&output).contains("it measured a service of yours, of whose caches"),
+            "{}",
+            said(&output)
+        );
+    }
 }
 
 #[test]
 fn requests_over_one_path_are_told_apart_by_their_processes() {
-    let home = Home::new("good");
+    let home = Home::new("first is eager");
     home.run(&["target.env.JWKS_URL='{issuer}/.well-known/jwks.json'"]);
     let record = home.record();
     assert_eq!(record.target.unwrap().unattributed_jwks_requests, 0);
-    let instances = &record.cells[0].instances;
-    assert!(instances.iter().all(|instance| instance.jwks_requests.len() == 2), "{instances:?}");
+    let asked = record.cells[0].instances.iter().map(|instance| instance.jwks_requests.len());
+    let asked: Vec<usize> = asked.collect();
+    assert!(asked[0] > 20 && asked[1] == 2, "{asked:?}");
 }
 
 #[test]
@@ -208,9 +215,18 @@ fn a_key_set_over_https_is_fetched_by_whom_trusts_the_ca() {
 fn a_service_that_does_not_start_is_answered_with_what_it_said() {
     let no_program = "cannot start `no-such-program`: No such file or directory";
     for (mode, settings, expected) in [
-        ("good", "target.command=['no-such-program']", [no_program, "it is started in `.`"]),
+        ("good", "target.command=['no-such-program']", [no_program, "It is started in `.`"]),
+        (
+            "good",
+            "target.command=['node server.js']",
+            ["cannot start `node server.js`", "the program and its arguments one by one"],
+        ),
         ("breaks", "seed=1", ["ended with status 3 before it was ready", "| cannot read [token]"]),
+        ("breaks", "target.dir=/", ["was started in `/`", "and told `PORT`, `ISSUER`, `JWKS_URL`"]),
         ("goes", "seed=1", ["ended with status 0 before it was ready", "stay in the foreground"]),
+        ("goes", "target.dir=/", ["| it was in /\n", "status 0"]),
+        ("holds", "target.ready_within=1s", ["no answer from localhost:", "within 500ms"]),
+        ("babbles", "target.ready_within=1s", ["what localhost:", "answers is no HTTP"]),
         ("deaf", "target.ready_within=1s", ["nothing answers on localhost:", "but it listens on port"]),
         (
             "mute",
@@ -223,6 +239,7 @@ fn a_service_that_does_not_start_is_answered_with_what_it_said() {
         let (code, told) = home.run(&[settings]);
         assert_eq!(code, Some(2), "{mode}: {told}");
         assert!(expected.iter().all(|part| told.contains(part)), "{mode}: {told}");
+        assert!(told.contains("waiting until each replica answers `/healthz`, for "), "{mode}: {told}");
         assert_eq!(home.survivors(), [""; 0], "{mode}");
         assert!(!home.path("keyquake-out").exists(), "{mode}");
     }
@@ -265,6 +282,19 @@ fn when_all_replicas_have_died_the_run_ends_with_a_record() {
     );
     assert!(record.cells[0].metrics.all.requests > 0 && home.path("keyquake-out/own/report.html").exists());
     assert_eq!(home.survivors(), [""; 0]);
+}
+
+#[test]
+fn a_restart_brings_a_dead_replica_back() {
+    let home = Home::new("each dies once");
+    let runbook = "runbook=[{ when = '500ms', do = { restart = { rolling = '4s' } } }]";
+    let (code, told) = home.run(&[runbook, "duration=5s"]);
+    assert_eq!(code, Some(0), "one was there at any moment: {told}");
+    let record = home.record();
+    let cell = &record.cells[0];
+    let deaths: Vec<_> = cell.events.iter().filter(|event| event.kind == EventKind::Death).collect();
+    assert_eq!(deaths.len(), 2, "{told}");
+    assert!(deaths[0].planned_s < 0.5 && deaths[1].planned_s > 0.5, "{deaths:?}");
 }
 
 #[test]
@@ -320,17 +350,38 @@ fn however_keyquake_ends_nothing_is_left_of_the_target() {
 }
 
 #[test]
+fn a_killed_keeper_takes_its_service_along() {
+    let home = Home::new("litters");
+    let mut run = home.keyquake(&["duration=10m"]).spawn().unwrap();
+    until(&mut run, "the IdP is");
+    let keepers = home.survivors().into_iter().filter(|id| {
+        fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"target-keeper\0"))
+    });
+    let keepers: Vec<String> = keepers.collect();
+    assert_eq!(keepers.len(), 2);
+    assert!(Command::new("kill").arg("-KILL").args(&keepers).status().unwrap().success());
+    assert_eq!(run.wait().unwrap().code(), Some(13), "nobody is left");
+    home.outlive_all();
+    let warnings = home.record().warnings;
+    let death = "replica 0 was killed, since somebody killed its keeper at ";
+    assert!(warnings.iter().any(|warning| warning.starts_with(death)), "{warnings:?}");
+}
+
+#[test]
 fn a_rolling_restart_costs_no_request() {
-    let home = Home::new("good");
-    let runbook = "runbook=[{ when = '500ms', do = { restart = { rolling = '1s' } } }]";
-    let (code, told) = home.run(&[runbook, "duration=4s", "fault=[]"]);
+    let home = Home::new("brusque");
+    let runbook = "runbook=[{ when = '500ms', do = { restart = { rolling = '2s' } } }]";
+    let (code, told) = home.run(&[runbook, "duration=4s", "rotation=[]"]);
     assert_eq!(code, Some(0), "{told}");
     let record = home.record();
     assert_eq!(record.warnings, [""; 0]);
     assert_eq!(record.cells[0].metrics.all.denied, 0, "{told}");
-    for replica in [0, 1] {
+    for (replica, turn) in [0.5..1.5, 1.5..4.0].into_iter().enumerate() {
         let log = fs::read_to_string(home.path(&format!("keyquake-out/own/logs/{replica}.log"))).unwrap();
         assert_eq!(log.matches("listening").count(), 2, "{log}");
+        let asked: Vec<f64> =
+            record.cells[0].instances[replica].jwks_requests.iter().map(|request| request.at_s).collect();
+        assert!(asked.len() == 2 && turn.contains(&asked[1]), "it is back within its turn: {asked:?}");
     }
 }
 
@@ -349,7 +400,7 @@ fn stranger(idp: &str, port: &str) -> Stranger {
     let mut service = Command::new(std::env::current_exe().expect("this test has a file"));
     service.args(["--exact", "service", "--nocapture"]).env("MODE", "good").env("PORT", port);
     service.env("JWKS_URL", format!("{issuer}/.well-known/jwks.json"));
-    service.env("ISSUER", issuer).env("AUDIENCE", "keyquake");
+    service.env("ISSUER", issuer).env("AUDIENCE", "keyquake").env("BASE", "/base");
     Stranger(service.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the service starts"))
 }
 
@@ -359,8 +410,10 @@ fn a_service_that_runs_already_is_measured_too() {
     let (idp, ports) = (free(), [free(), free()]);
     let home = Home::new("good");
     let own = SCENARIO.replace("replicas = 2\n", "").replace("20s", "5s");
-    let urls =
-        format!("[target]\nurl = [\"http://localhost:{}/\", \"http://127.0.0.1:{}\"]", ports[0], ports[1]);
+    let urls = format!(
+        "[target]\nurl = [\"http://localhost:{}/base/\", \"http://127.0.0.1:{}/base\"]",
+        ports[0], ports[1]
+    );
     let own = own.replace("[target]", &urls).replace("[idp]", &format!("[idp]\nport = {idp}"));
     fs::write(home.path("own.toml"), own).unwrap();
 
@@ -374,11 +427,19 @@ fn a_service_that_runs_already_is_measured_too() {
     let instances = &record.cells[0].instances;
     assert!(instances.iter().all(|instance| instance.jwks_requests.len() == 2), "{instances:?}");
 
+    let mut run = home.keyquake(&[]).spawn().unwrap();
+    until(&mut run, "the IdP is");
     drop(services);
+    assert_eq!(run.wait().unwrap().code(), Some(0), "nobody knows whether they are only restarted");
+    let warnings = home.record().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("did not answer: ")), "{warnings:?}");
+
     let (code, told) = home.run(&["target.ready_within=1s"]);
     assert!(code == Some(2) && told.contains("nothing answers on http://"), "{told}");
     let (code, told) = home.run(&["target.url='http://192.0.2.1:80'"]);
     assert!(code == Some(2) && told.contains("`192.0.2.1` is not this machine"), "{told}");
+    let (code, told) = home.run(&["target.ready_within=1s", "target.url='http://no-such-host.invalid'"]);
+    assert!(code == Some(2) && told.contains("cannot reach http://no-such-host.invalid:80: "), "{told}");
 }
 
 /// `cargo test --release -p keyquake --test target set_up -- --ignored --nocapture`

@@ -53,7 +53,7 @@ fn meaning(cause: &str) -> &'static str {
         "premature" => "the token's key was not published yet",
         "fetch in flight" => "the answer did not wait for a fetch under way",
         "JWKS unavailable" => "its last fetch had failed",
-        "refused though delivered" => "it had been given the key",
+        "refused though delivered" => "it had been given the key, and refused its token or did not answer",
         "not refreshed" => "it had not fetched the token's key yet",
         _ => "",
     }

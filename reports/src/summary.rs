@@ -1,8 +1,6 @@
 //! A record in sentences and tables: the one place that words it, for the terminal, `summary.md` and the page alike.
 
-use crate::record::{
-    Cell, Engine, GateResult, GateState, Metric, Record, Sweep, Target, TargetKind, Verdict,
-};
+use crate::record::{Cell, Engine, GateResult, GateState, Metric, Record, Sweep, Verdict};
 use crate::story::{self, Story};
 use crate::table::{Column, Entry, Table, Tone};
 use crate::{causes, exposure, format, sweep};
@@ -221,11 +219,7 @@ fn setting(record: &Record) -> String {
     };
     let speed =
         if record.speed == 1.0 { String::new() } else { format!(" at {} times the speed", record.speed) };
-    let target = match &record.target {
-        None => String::new(),
-        Some(Target { kind: TargetKind::Command, what, .. }) => format!(" of `{what}`"),
-        Some(Target { kind: TargetKind::Url, what, .. }) => format!(" of {what}"),
-    };
+    let target = record.target.as_ref().map_or_else(String::new, |target| format!(" of {}", target.what));
     format!("{engine}{target}{speed}, seed {}, keyquake {}", record.seed, record.keyquake)
 }
 

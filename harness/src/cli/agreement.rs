@@ -49,7 +49,11 @@ fn load(plan: &Plan, result: &Path) -> Result<Record, String> {
         return Err("it was simulated, and not live".to_owned());
     }
     if record.target.is_some() {
-        return Err("it measured a service of yours, of whose caches the simulator knows nothing".to_owned());
+        return Err(
+            "it measured a service of yours, of whose caches the simulator knows nothing\nhint: without \
+                    this flag it simulates what `[fleet.policy]` assumes of your service"
+                .to_owned(),
+        );
     }
     if record.scenario.hash != plan.hash {
         return Err(

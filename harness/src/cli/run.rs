@@ -9,7 +9,7 @@ use crate::live;
 use crate::live::descriptors::TooFew;
 use crate::measure::Cut;
 use crate::plan::Plan;
-use crate::terminal::say;
+use crate::terminal::{counted, say};
 
 /// From this many on, their tokens take seconds to sign.
 const MANY_SESSIONS: u32 = 5_000;
@@ -54,8 +54,10 @@ fn announcement(plan: &Plan) -> Vec<String> {
     let rate = plan.traffic.rate.per_second() * plan.speed;
     let of = plan.target.as_ref().map_or(String::new(), |target| format!(" of {}", target.title()));
     let mut lines = vec![format!(
-        "{}: {} replicas{of}, {rate:.0} requests/s for {wall} of wall time, seed {}",
-        plan.name, plan.replicas, plan.seed
+        "{}: {}{of}, {rate:.0} requests/s for {wall} of wall time, seed {}",
+        plan.name,
+        counted(plan.replicas, "replica"),
+        plan.seed
     )];
     if plan.traffic.sessions >= MANY_SESSIONS {
         lines.push(format!("{} sessions log in first, which takes a while", plan.traffic.sessions));

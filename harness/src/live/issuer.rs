@@ -2,7 +2,6 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use keyquake_core::{Span, Time};
@@ -33,9 +32,8 @@ impl Issuer {
         // This also wakes the crypto library's random generator, whose first use in a process takes tens of milliseconds:
         // the clock does not run yet.
         let keys = KeyRing::generate(&plan.timeline, plan.algorithm).context("cannot generate keys")?;
-        let boot = plan.target.as_ref().map_or(Duration::ZERO, |target| target.ready_within);
-        let before =
-            lead_in.saturating_add(Span::from_nanos(u64::try_from(boot.as_nanos()).unwrap_or(u64::MAX)));
+        let boot = plan.target.as_ref().map_or(Span::ZERO, |target| target.ready_within);
+        let before = lead_in.saturating_add(boot);
         let idp = Idp::new(settings(plan, &url), plan.timeline.clone(), keys.clone(), Time::ZERO - before)?;
         let clock = Clock::start_today(before, plan.speed)?;
         let tls = plan.tls.then(|| Tls::generate(today()?, &[]).map_err(anyhow::Error::from)).transpose()?;

@@ -64,6 +64,7 @@ impl Run<'_> {
                     .to_owned(),
             );
         }
+        doubts.extend(unanswered(&tally));
         let most =
             tally.failed().filter(|(status, _)| MEANT.contains(status)).max_by_key(|(_, count)| *count);
         if let Some((status, count)) = most {
@@ -74,4 +75,17 @@ impl Run<'_> {
         }
         doubts
     }
+}
+
+/// Requests without an answer: causes are told of refusals, and know nothing of a service that is not there.
+fn unanswered(tally: &Tally) -> Option<String> {
+    let outcomes = tally.traffic(None).outcomes;
+    let count = |outcome| outcomes.get(outcome).copied().unwrap_or_default();
+    let lost = count("failed") - tally.failed().map(|(_, count)| count).sum::<u64>();
+    // Where others are answered, that some time out is what is measured.
+    let late = if tally.has_accepted() { 0 } else { count("timed_out") };
+    let kinds = [(lost, "found nobody, lost their connection or got no HTTP"), (late, "timed out")];
+    let kinds: Vec<String> =
+        kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    (!kinds.is_empty()).then(|| format!("requests that the target did not answer: {}", kinds.join(", ")))
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use keyquake_core::Span;
 use keyquake_reports::record::Engine;
@@ -15,7 +14,7 @@ use crate::scenario::units::Rate;
 use crate::scenario::{Action, Cache, Document, Endpoint, Restart, Scenario, nearest};
 use crate::target::template;
 
-/// The most processes of a target.
+/// The most replicas of a target.
 const MAX_PROCESSES: u32 = 100;
 /// The longest that a target may take to become ready.
 const MAX_READY: Span = Span::from_secs(3_600);
@@ -27,7 +26,7 @@ pub(crate) struct Target {
     /// Where requests go.
     pub(crate) path: String,
     pub(crate) ready: Ready,
-    pub(crate) ready_within: Duration,
+    pub(crate) ready_within: Span,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +74,15 @@ impl Target {
         }
     }
 
+    /// What makes it ready, and how long that may take.
+    pub(crate) fn readiness(&self) -> String {
+        let sign = match &self.ready {
+            Ready::Path(path) => format!("answers `{path}`"),
+            Ready::Tcp => "takes a connection".to_owned(),
+        };
+        format!("each replica {sign}, for {} at the most", self.ready_within)
+    }
+
     pub(crate) fn command(&self) -> Option<&Launch> {
         match &self.service {
             Service::Command(launch) => Some(launch),
@@ -111,10 +119,14 @@ pub(super) fn settle(source: &Document<'_>, scenario: &mut Scenario, engine: Eng
     if let (Some(urls), Some(replicas)) = (urls, target.replicas)
         && urls != replicas
     {
-        let message = format!("each URL is a replica, and there is another number of them: {urls}");
-        return Err(source.complain("target.replicas", message, None));
+        let message = format!("each URL is a replica, and there are {urls} of them, not {replicas}");
+        return Err(source.complain("target.replicas", message, Some("leave it out".to_owned())));
     }
     let fleet = source.written("fleet.replicas").map(|_| scenario.fleet.replicas);
+    if let Some(strange) = said.filter(|said| !(1..=MAX_PROCESSES).contains(said)) {
+        let message = format!("a target has between 1 and {MAX_PROCESSES} replicas, not {strange}");
+        return Err(source.complain(place, message, None));
+    }
     if let (Some(target), Some(fleet)) = (said, fleet)
         && target != fleet
     {
@@ -145,7 +157,7 @@ pub(super) fn check(
     let Some(target) = &scenario.target else { return Ok(None) };
     check.whole(target)?;
     let service = match (&target.command, &target.url) {
-        (Some(argv), None) => Service::Command(check.launch(target, argv)?),
+        (Some(argv), None) => Service::Command(check.launch(target, &argv.0)?),
         (None, Some(urls)) => Service::Urls(check.places(&urls.0, &allowed)?),
         _ => {
             let hint = "write `command = [\"node\", \"server.js\"]`, or `url = \"http://127.0.0.1:3000\"`";
@@ -161,7 +173,7 @@ pub(super) fn check(
             Ready::Path(path.to_owned())
         }
     };
-    let ready_within = Duration::from(target.ready_within);
+    let ready_within = target.ready_within;
     Ok(Some(Target { service, path: target.path.clone(), ready, ready_within }))
 }
 
@@ -263,8 +275,10 @@ impl Check<'_> {
         let is_program = argv.first().is_some_and(|program| !program.is_empty());
         let hint = "write the program and its arguments one by one: `[\"node\", \"server.js\"]`";
         self.require(is_program, "target.command", "there is no program in it", hint)?;
-        let few = (1..=MAX_PROCESSES).contains(&self.scenario.fleet.replicas);
-        self.require(few, "target.replicas", "a target has between 1 and 100 processes", "")?;
+        // Those of the fleet, where the target says nothing of them.
+        let few = self.scenario.fleet.replicas <= MAX_PROCESSES;
+        let message = format!("a target has between 1 and {MAX_PROCESSES} replicas");
+        self.require(few, "fleet.replicas", &message, "")?;
         for (i, argument) in argv.iter().enumerate() {
             self.template(&format!("target.command[{i}]"), argument)?;
         }
@@ -326,7 +340,15 @@ impl Check<'_> {
             let hint = "give the target a `command` instead of a `url`";
             self.require(false, &format!("runbook[{i}].do"), message, hint)?;
         }
-        urls.iter().map(|url| self.place(url, allowed)).collect()
+        let places: Vec<Place> = urls.iter().map(|url| self.place(url, allowed)).collect::<Result<_, _>>()?;
+        let twice = places.iter().enumerate().find(|(i, place)| places[..*i].contains(place));
+        if let Some((_, place)) = twice {
+            let hint =
+                "each replica has a URL of its own; `traffic.connections` opens more connections to one";
+            let message = format!("`{}` is there twice", place.url());
+            return Err(self.source.complain("target.url", message, Some(hint.to_owned())));
+        }
+        Ok(places)
     }
 
     fn place(&self, text: &str, allowed: &Allowed) -> Result<Place, String> {
@@ -334,6 +356,10 @@ impl Check<'_> {
             |message: String, hint: &str| self.source.complain("target.url", message, Some(hint.to_owned()));
         let like = "write it like `http://127.0.0.1:3000`";
         let url = Url::parse(text).map_err(|error| wrong(format!("`{text}` is no URL: {error}"), like))?;
+        if url.scheme() == "https" {
+            let hint = "name the port where the service itself speaks HTTP, behind whatever ends TLS";
+            return Err(wrong(format!("`{text}`: requests go out over plain HTTP only"), hint));
+        }
         let plain = url.scheme() == "http"
             && url.username().is_empty()
             && url.password().is_none()

@@ -15,6 +15,7 @@ use super::value::Value;
 use super::{Scenario, UnknownProfile};
 use crate::profiles::ClientProfile;
 
+const TEXT_HINT: &str = "a text stands in quotes, whatever is in it: `name = \"5\"`";
 /// How many names are listed beside a hint at one of them.
 const LISTED: usize = 12;
 
@@ -92,7 +93,7 @@ impl From<toml::de::Error> for Complaint {
 impl serde::de::Error for Complaint {
     fn custom<M: fmt::Display>(message: M) -> Self {
         let message = message.to_string();
-        let hint = did_you_mean(&message);
+        let hint = did_you_mean(&message).or_else(|| wants_quotes(&message).then(|| TEXT_HINT.to_owned()));
         Self { message: without_long_list(message, hint.is_some()), hint, span: None }
     }
 }
@@ -396,6 +397,13 @@ pub(crate) fn did_you_mean(message: &str) -> Option<String> {
     let mut names = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown").then(|| names.next()).flatten()?;
     nearest(unknown, names).map(|known| format!("did you mean `{known}`?"))
+}
+
+/// Whether a message says that there is a number or the like where a text belongs.
+fn wants_quotes(message: &str) -> bool {
+    let found = ["integer", "floating point", "boolean"];
+    let is_found = |found| message.starts_with(&format!("invalid type: {found} `"));
+    message.ends_with("expected a string") && found.into_iter().any(is_found)
 }
 
 /// A message like "unknown field `x`, expected one of `y`" without the names if they are many and one is hinted at.

@@ -11,7 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Target {
     /// What starts one replica: the program and its arguments.
-    pub(crate) command: Option<Vec<String>>,
+    pub(crate) command: Option<Argv>,
     /// Where the replicas are reached that run already.
     pub(crate) url: Option<Urls>,
     pub(crate) replicas: Option<u32>,
@@ -47,6 +47,30 @@ impl Target {
     }
 }
 
+/// A program and its arguments.
+#[derive(Debug)]
+pub(crate) struct Argv(pub(crate) Vec<String>);
+
+impl<'de> Deserialize<'de> for Argv {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneByOne;
+
+        impl<'de> Visitor<'de> for OneByOne {
+            type Value = Argv;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the program and its arguments one by one, like [\"node\", \"server.js\"]")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Argv, A::Error> {
+                all(list).map(Argv)
+            }
+        }
+
+        deserializer.deserialize_any(OneByOne)
+    }
+}
+
 /// One base URL for each replica; at least one.
 #[derive(Debug)]
 pub(crate) struct Urls(pub(crate) Vec<String>);
@@ -66,17 +90,22 @@ impl<'de> Deserialize<'de> for Urls {
                 Ok(Urls(vec![text.to_owned()]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Urls, A::Error> {
-                let mut urls = Vec::new();
-                while let Some(url) = list.next_element()? {
-                    urls.push(url);
-                }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Urls, A::Error> {
+                let urls = all(list)?;
                 if urls.is_empty() { Err(de::Error::invalid_length(0, &self)) } else { Ok(Urls(urls)) }
             }
         }
 
         deserializer.deserialize_any(OneOrList)
     }
+}
+
+fn all<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Vec<String>, A::Error> {
+    let mut texts = Vec::new();
+    while let Some(text) = list.next_element()? {
+        texts.push(text);
+    }
+    Ok(texts)
 }
 
 /// What a run may do beyond this machine.

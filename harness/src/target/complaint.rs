@@ -1,7 +1,5 @@
 //! Why a replica is not ready, in words: what is wrong, the way out, and what it said last.
 
-use keyquake_core::Span;
-
 use super::keeper::Ending;
 use super::process::Process;
 use super::processes;
@@ -20,20 +18,24 @@ pub(super) struct Complaint<'c> {
 
 /// `ended with status 3`; only SIGKILL ends a keeper before what it keeps.
 pub(super) fn how_it_ended(ending: Option<Ending>) -> String {
-    ending.map_or("was lost with its keeper".to_owned(), |ending| ending.to_string())
+    ending.map_or("was killed, since somebody killed its keeper".to_owned(), |ending| ending.to_string())
 }
 
 impl Complaint<'_> {
     pub(super) fn about(&self, unready: &Unready) -> String {
         let (what, hint) = match unready {
             Unready::NotStarted(error) => self.not_started(error),
-            Unready::Ended(ending) => {
-                let what = format!("replica {} of the target {}", self.replica, how_it_ended(*ending));
-                let hint =
-                    "a service has to stay in the foreground; it is told its port in `PORT` and `{port}`";
-                (format!("{what} before it was ready"), hint.to_owned())
+            Unready::Ended(ending) => self.ended(*ending),
+            Unready::Unreached => self.unreached(),
+            Unready::Lost(what) => {
+                let hint = "does it run there? `ready_within` gives it longer";
+                (format!("{}: {what}", self.not_ready()), hint.to_owned())
             }
-            Unready::Silent => self.silent(),
+            Unready::Mute(what) => {
+                let hint = "does something else listen there? `ready` names the path that is asked, or `\"tcp\"` for any \
+                            connection; `ready_within` gives it longer";
+                (format!("{}: {what}", self.not_ready()), hint.to_owned())
+            }
             Unready::Answers(status) => {
                 let path = if let Ready::Path(path) = &self.plan.ready { path } else { "" };
                 let hint = "`ready` names another path, or `\"tcp\"` for any connection";
@@ -49,21 +51,38 @@ impl Complaint<'_> {
     }
 
     fn not_ready(&self) -> String {
-        let within = Span::from_nanos(u64::try_from(self.plan.ready_within.as_nanos()).unwrap_or(u64::MAX));
-        format!("replica {} of the target is not ready after {within}", self.replica)
+        format!("replica {} of the target is not ready after {}", self.replica, self.plan.ready_within)
     }
 
     fn not_started(&self, error: &str) -> (String, String) {
-        let (program, dir) = match self.plan.command() {
-            Some(launch) => {
-                (launch.argv.first().map_or("", String::as_str), launch.dir.display().to_string())
-            }
-            None => ("", String::new()),
+        let program = self.plan.command().and_then(|launch| launch.argv.first()).map_or("", String::as_str);
+        let hint = if program.contains(char::is_whitespace) {
+            "write the program and its arguments one by one: `[\"node\", \"server.js\"]`".to_owned()
+        } else {
+            format!("is it there, and executable? It is started in `{}` (`target.dir`)", self.dir())
         };
-        (format!("cannot start `{program}`: {error}"), format!("it is started in `{dir}` (`target.dir`)"))
+        (format!("cannot start `{program}`: {error}"), hint)
     }
 
-    fn silent(&self) -> (String, String) {
+    fn ended(&self, ending: Option<Ending>) -> (String, String) {
+        let what =
+            format!("replica {} of the target {} before it was ready", self.replica, how_it_ended(ending));
+        let hint = if ending == Some(Ending::Status(0)) {
+            "a service has to stay in the foreground".to_owned()
+        } else {
+            format!(
+                "it was started in `{}`, and told `PORT`, `ISSUER`, `JWKS_URL` and `AUDIENCE` in its environment",
+                self.dir()
+            )
+        };
+        (what, hint)
+    }
+
+    fn dir(&self) -> String {
+        self.plan.command().map(|launch| launch.dir.display().to_string()).unwrap_or_default()
+    }
+
+    fn unreached(&self) -> (String, String) {
         let what = format!("{}: nothing answers on {}", self.not_ready(), self.place);
         let Some(process) = self.process else {
             return (what, "start it first, or give the target a `command`".to_owned());

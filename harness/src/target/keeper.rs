@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Report {
     /// There is no such program, or it cannot be started.
     NotStarted(String),
+    /// The service runs as this process, which leads a group of its own.
+    Started(i32),
     /// The service has ended.
     Ended(Ending),
     /// The service was still there five seconds after SIGTERM, and was killed.
@@ -58,6 +60,11 @@ pub(crate) fn keep(argv: &[String]) -> io::Result<()> {
         let _ = writeln!(stdout(), "{line}").and_then(|()| stdout().flush());
     };
     family::keep(argv, &mut tell)
+}
+
+/// Kills a service whose keeper is gone, and what it has started.
+pub(super) fn kill(service: i32) {
+    family::kill(service);
 }
 
 #[cfg(unix)]
@@ -114,6 +121,7 @@ mod family {
         match start(argv) {
             Err(error) => tell(&Report::NotStarted(error.to_string())),
             Ok(service) => {
+                tell(&Report::Started(service.as_raw_nonzero().get()));
                 let its_end = events.clone();
                 spawn(move || reap(service, &its_end))?;
                 Family { service, events, happened, ended: false, left_behind: BTreeSet::new() }
@@ -121,6 +129,16 @@ mod family {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn kill(service: i32) {
+        let offspring = processes::below(service);
+        if let Some(leader) = Pid::from_raw(service) {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+        for id in offspring.iter().filter_map(|process| Pid::from_raw(process.id)) {
+            let _ = kill_process(id, Signal::KILL);
+        }
     }
 
     fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -249,4 +267,6 @@ mod family {
         tell(&Report::NotStarted("keyquake starts services on Unix systems only".to_owned()));
         Ok(())
     }
+
+    pub(super) fn kill(_service: i32) {}
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::keeper::{Ending, Report};
+use super::keeper::{Ending, Report, kill};
 use super::log::{Log, Tail};
 
 /// How long a keeper may take to end what it keeps: longer than any does.
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Life {
     pub(super) not_started: Option<String>,
+    started: Option<i32>,
     pub(super) ended: Option<Ending>,
     pub(super) stubborn: bool,
     pub(super) left_behind: usize,
@@ -37,6 +38,7 @@ impl Life {
     fn learn(&mut self, report: Report) {
         match report {
             Report::NotStarted(why) => self.not_started = Some(why),
+            Report::Started(service) => self.started = Some(service),
             Report::Ended(ending) => self.ended = Some(ending),
             Report::Stubborn => self.stubborn = true,
             Report::LeftBehind(count) => self.left_behind = count,
@@ -135,6 +137,11 @@ fn follow(mut keeper: Child, learned: &watch::Sender<Life>, log: thread::JoinHan
         learned.send_modify(|life| life.learn(report));
     }
     let _ = keeper.wait();
+    let Life { started, ended, .. } = *learned.borrow();
+    if let (Some(service), None) = (started, ended) {
+        // Whoever has killed the keeper has left us its work.
+        kill(service);
+    }
     let _ = log.join();
     learned.send_modify(|life| life.over = true);
 }

@@ -21,6 +21,8 @@ const HEAD: i32 = 44;
 const FOOT: i32 = 40;
 /// The most room for the names of rows.
 const NAMES_MAX: i32 = 260;
+/// The widest that a column is, where it is the only one.
+const ALONE_MAX: i32 = 240;
 /// From this ratio of the greatest to the least on, steps are logarithmic.
 const WIDE: f64 = 20.0;
 
@@ -133,7 +135,7 @@ struct Grid<'s> {
 impl<'s> Grid<'s> {
     fn new(sweep: &'s Sweep, slice: Vec<(&'s str, &'s str)>) -> Self {
         let mut axes = wide_axes(sweep);
-        let axes = [axes.next(), axes.next()];
+        let axes = in_place([axes.next(), axes.next()]);
         let values = |axis: Option<&'s SweepAxis>| {
             axis.map_or_else(|| vec![""], |axis| axis.values.iter().map(String::as_str).collect())
         };
@@ -147,6 +149,14 @@ impl<'s> Grid<'s> {
             cells: sweep.cells.iter().filter(is_in).collect(),
             slice,
         }
+    }
+
+    /// Where the first column begins, and how wide each is.
+    fn columns_px(&self) -> (i32, i32) {
+        let count = self.columns.len().min(COLUMNS_MAX);
+        let rows = self.rows.iter().copied().take(ROWS_MAX).chain([self.paths[1].map_or("", field)]);
+        let (left, width) = columns_px(count, rows);
+        (left, if count == 1 { width.min(px(ALONE_MAX)) } else { width })
     }
 
     fn cell(&self, column: &str, row: &str) -> Option<&'s SweepCell> {
@@ -163,6 +173,23 @@ impl<'s> Grid<'s> {
         let each = self.slice.iter().map(|(path, value)| format!("{} = {value}", field(path)));
         each.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The axis of the columns, and that of the rows: the first two of a sweep, unless only its rows have room for the names.
+fn in_place([first, second]: [Option<&SweepAxis>; 2]) -> [Option<&SweepAxis>; 2] {
+    let fit = |columns: Option<&SweepAxis>, rows: Option<&SweepAxis>| {
+        let [columns, rows] = [columns, rows].map(|axis| axis.map_or(&[][..], |axis| &axis.values));
+        let (_, width) = columns_px(columns.len(), rows.iter().map(String::as_str));
+        columns.iter().all(|name| text_px(name, 13) + px(8) <= width)
+    };
+    if !fit(first, second) && fit(second, first) { [second, first] } else { [first, second] }
+}
+
+/// Where so many columns begin beside the names of rows, and how wide each is.
+fn columns_px<'n>(count: usize, rows: impl Iterator<Item = &'n str>) -> (i32, i32) {
+    let names = rows.map(|name| text_px(name, 13)).max().unwrap_or(0);
+    let left = (names + px(20)).min(px(NAMES_MAX));
+    (left, (px(WIDTH - RIGHT) - left) / count.max(1) as i32)
 }
 
 /// From values to the steps of the ramp.
@@ -265,16 +292,16 @@ fn draw_on(area: &Area<'_>, shown: &Shown, scale: &Scale, grid: &Grid<'_>) -> Re
     let columns = &grid.columns[..grid.columns.len().min(COLUMNS_MAX)];
     let rows = &grid.rows[..grid.rows.len().min(ROWS_MAX)];
     let row_title = grid.paths[1].map_or("", field);
-    let names = rows.iter().copied().chain([row_title]).map(|name| text_px(name, 13)).max().unwrap_or(0);
-    let left = (names + px(20)).min(px(NAMES_MAX));
-    let width = (px(WIDTH - RIGHT) - left) / columns.len() as i32;
+    let (left, width) = grid.columns_px();
     let size = if width > px(76) { 14 } else { 11 };
     let muted = || font(Ink::Muted, 12);
     write(area, grid.paths[0].map_or("", field), (left, px(10)), muted(), HPos::Left)?;
     write(area, row_title, (left - px(10), px(HEAD - 14)), muted(), HPos::Right)?;
+    let letters = (width / text_px("n", 13)).clamp(4, 18) as usize;
     for (place, column) in (0..).zip(columns) {
         let x = left + width * place + width / 2;
-        write(area, &format::shortened(column, 18), (x, px(HEAD - 14)), font(Ink::Text, 13), HPos::Center)?;
+        let name = format::shortened(column, letters);
+        write(area, &name, (x, px(HEAD - 14)), font(Ink::Text, 13), HPos::Center)?;
     }
     for (number, row) in (0..).zip(rows) {
         let top = HEAD + ROW * number;
@@ -376,6 +403,23 @@ mod tests {
         let charts = charts(&sweep);
         assert_eq!(charts.len(), 10);
         assert!(charts[1].title.ends_with(": limiter = cooldown"), "{}", charts[1].title);
+    }
+
+    #[test]
+    fn names_that_are_too_long_for_columns_stand_beside_rows() {
+        let mut sweep = sample::sweep().sweep.unwrap();
+        let grid = |sweep: &Sweep| {
+            let grid = Grid::new(sweep, Vec::new());
+            (grid.columns.len(), grid.rows.len())
+        };
+        let before = grid(&sweep);
+        assert_eq!(before, (sweep.axes[0].values.len(), sweep.axes[1].values.len()));
+        for name in &mut sweep.axes[0].values {
+            name.push_str(" of a client with a name that is longer than a column");
+        }
+        assert_eq!(grid(&sweep), (before.1, before.0));
+        sweep.axes.truncate(1);
+        assert_eq!(grid(&sweep), (1, before.0));
     }
 
     #[test]

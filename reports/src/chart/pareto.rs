@@ -152,7 +152,7 @@ fn draw_name(
             .iter()
             .all(|(other_x, other_y)| (other_x - from).abs() > width || (other_y - middle).abs() >= px(16))
     };
-    while !clear(middle) && middle > px(TOP - 10) {
+    while !clear(middle) && middle > px(TOP + 8) {
         middle -= px(4);
     }
     while !clear(middle) && middle < px(BOTTOM - 8) {
