@@ -176,7 +176,7 @@ impl<'r> Episode<'r> {
             jwks_amplification: self.amplification(run),
             causes: self.causes(run, causes),
             fidelity: run.fidelity(&all),
-            by_instance: self.by_instance(run),
+            by_instance: spread(&self.recoveries(run)),
             flapping_s: (run.plan.workers > 1).then(|| self.flapping(run)),
         }
     }
@@ -258,29 +258,49 @@ impl<'r> Episode<'r> {
             recovery_lag: recovery(self.curable_from()),
         }
     }
+}
 
-    fn by_instance(&self, run: &Run<'_>) -> Option<RecoverySpread> {
-        let recoveries = self.recoveries(run);
-        let count = |state| recoveries.iter().filter(|recovery| recovery.state == state).count() as u64;
-        let mut times: Vec<f64> = recoveries
-            .iter()
-            .filter(|recovery| recovery.state == RecoveryState::Recovered)
-            .filter_map(|recovery| recovery.seconds)
-            .collect();
-        times.sort_by(f64::total_cmp);
-        // The nearest rank: the smallest time that at least this share of the instances has.
-        let rank = |share: f64| {
-            let rank = (share * times.len() as f64).ceil() as usize;
-            times.get(rank.saturating_sub(1)).copied()
-        };
-        let seen = recoveries.len() as u64 > count(RecoveryState::Inconclusive);
-        seen.then(|| RecoverySpread {
-            p50_s: rank(0.5),
-            p95_s: rank(0.95),
-            max_s: rank(1.0),
-            recovered: count(RecoveryState::Recovered),
-            not_recovered: count(RecoveryState::NotRecovered),
-            inconclusive: count(RecoveryState::Inconclusive),
-        })
+/// The recoveries of instances, ranked.
+fn spread(recoveries: &[Recovery]) -> Option<RecoverySpread> {
+    let count = |state| recoveries.iter().filter(|recovery| recovery.state == state).count() as u64;
+    let recovered = recoveries.iter().filter(|recovery| recovery.state == RecoveryState::Recovered);
+    let mut times: Vec<f64> = recovered.filter_map(|recovery| recovery.seconds).collect();
+    times.sort_by(f64::total_cmp);
+    // Those that did not recover are slower than all that did.
+    let not_recovered = count(RecoveryState::NotRecovered);
+    let ranked = times.len() as u64 + not_recovered;
+    // The nearest rank: the smallest time that at least this share of the instances has.
+    let rank = |share: f64| {
+        let rank = (share * ranked as f64).ceil() as usize;
+        times.get(rank.saturating_sub(1)).copied()
+    };
+    (ranked > 0).then(|| RecoverySpread {
+        p50_s: rank(0.5),
+        p95_s: rank(0.95),
+        max_s: rank(1.0),
+        recovered: times.len() as u64,
+        not_recovered,
+        inconclusive: count(RecoveryState::Inconclusive),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recovery(state: RecoveryState, seconds: Option<f64>) -> Recovery {
+        Recovery { state, seconds, last_denial_s: None, first_pass_after_s: None, following: 100 }
+    }
+
+    #[test]
+    fn who_did_not_recover_is_slower_than_all_who_did() {
+        let recovered = |seconds| recovery(RecoveryState::Recovered, Some(seconds));
+        let never = recovery(RecoveryState::NotRecovered, Some(90.0));
+        let unknown = recovery(RecoveryState::Inconclusive, None);
+        let all = spread(&[recovered(3.0), unknown, recovered(1.0), never]).unwrap();
+        assert_eq!((all.p50_s, all.p95_s, all.max_s), (Some(3.0), None, None));
+        assert_eq!((all.recovered, all.not_recovered, all.inconclusive), (2, 1, 1));
+        assert_eq!(spread(&[recovered(3.0), recovered(1.0)]).unwrap().max_s, Some(3.0));
+        assert_eq!(spread(&[unknown]), None);
     }
 }
