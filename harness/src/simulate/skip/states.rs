@@ -401,3 +401,80 @@ impl Trial {
         self.cache.rest(ended).filter(|_| self.fetches == 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keyquake_idp::Pace;
+
+    use super::*;
+    use crate::plan::testing::simulated;
+    use crate::simulate::EPOCH;
+    use crate::simulate::fleet::cold;
+    use crate::simulate::skip::flow::Flow;
+    use crate::simulate::world::World;
+
+    /// The states of a plan's caches, the first of them that of a cache that was filled at the start, and its provider.
+    fn states(lines: &str) -> (States, StateId, World) {
+        let plan = simulated(lines);
+        let world = World::new(&plan, Pace::new(1.0, EPOCH).unwrap()).unwrap();
+        let start = Time::ZERO - plan.warmup;
+        let mut flows = Flow::all(&plan, start, Span::from_secs(1));
+        let kinds = Flow::kinds(&mut flows, &plan, &world, start);
+        let blank = cold(&plan, 0, start).unwrap().cache;
+        let mut filled = blank.clone();
+        filled.handle(Event::Preload(world.published(start), plan.freshness, start), start, &mut Vec::new());
+        let mut states = States::new(blank, kinds, plan.end().since(start));
+        let first = states.of(filled.rest(start).unwrap().0).unwrap();
+        (states, first, world)
+    }
+
+    /// The kind of the sessions' first tokens, which come first.
+    const VALID: usize = 0;
+
+    #[test]
+    fn a_lazy_refresh_leads_back_to_the_state_that_it_came_from() {
+        let (mut states, fresh, mut world) = states("duration = \"1h\"\n[fleet.policy]\nttl = \"10m\"");
+        let phases = states.phases(fresh).iter().map(|phase| (phase.from, phase.meets[VALID]));
+        let lifetime = Span::from_secs(600);
+        assert_eq!(phases.collect::<Vec<_>>(), [(Span::ZERO, Some(Ok(()))), (lifetime, None)]);
+        let served = states.served(&world.ask(Time::ZERO, 0)).unwrap();
+        let deed = Deed { phase: 1, actor: Actor::Token(VALID), served };
+        let step = states.step(fresh, deed).unwrap();
+        let found = *states.found(step);
+        assert_eq!((found.to, found.holds), (fresh, Holds::Forever));
+        assert_eq!(found.actor, Some(Acted { checked: Ok(()), waits: true }));
+        assert_eq!(states.during(step, VALID), Some(During::Joins(Ok(()))));
+        assert_eq!(states.step(fresh, deed), Some(step), "known by now");
+    }
+
+    #[test]
+    fn what_serves_on_in_an_outage_does_so_until_a_moment_that_is_told_apart() {
+        let lines = "duration = \"1h\"\n[[fault]]\nfrom = \"0s\"\nfor = \"1h\"\njwks = { status = 503 }\n[fleet.policy]\n\
+                     ttl = \"10m\"\nstale_for = \"2h\"\nfailure_backoff = \"5s\"";
+        let (mut states, fresh, mut world) = states(lines);
+        let served = states.served(&world.ask(Time::ZERO, 0)).unwrap();
+        let deed = Deed { phase: 1, actor: Actor::Token(VALID), served };
+        let step = states.step(fresh, deed).unwrap();
+        let stale = *states.found(step);
+        assert_eq!(stale.holds, Holds::For(Span::from_secs(600 + 7_200)), "however late the fetch came");
+        let froms = states.phases(stale.to).iter().map(|phase| phase.from.as_secs()).collect::<Vec<_>>();
+        assert_eq!(froms, [0, 5], "it backs off");
+        let again = states.step(stale.to, deed).unwrap();
+        let again = states.found(again);
+        assert_eq!((again.to, again.holds), (stale.to, Holds::AsBefore));
+    }
+
+    /// A window that a fetch opens lies before the next fetch by as long as that takes to come.
+    #[test]
+    fn what_depends_on_the_moment_is_not_foreseen() {
+        let lines = "duration = \"1h\"\n[fleet.policy]\nttl = \"10m\"\nlimiter = \"window\"\n[traffic]\nrate = \"1/s\"\n\
+                     [[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"1/s\"";
+        let (mut states, fresh, mut world) = states(lines);
+        let served = states.served(&world.ask(Time::ZERO, 0)).unwrap();
+        let stray = states.phases(fresh)[0].meets.iter().position(Option::is_none).unwrap();
+        let deed = Deed { phase: 0, actor: Actor::Token(stray), served };
+        let opened = states.step(fresh, deed).map(|step| states.found(step).to).unwrap();
+        assert_ne!(opened, fresh, "it has admitted one");
+        assert_eq!(states.step(opened, deed), None);
+    }
+}
