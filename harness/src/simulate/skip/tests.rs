@@ -355,6 +355,38 @@ fn runs_that_leap_agree_with_those_that_do_not() {
     }
 }
 
+/// Runs whose fetches are taken one by one, because something happens before the next: each must be counted as one that is
+/// played, with the request that causes it.
+#[test]
+fn runs_that_walk_agree_with_those_that_are_played() {
+    // Streams that come and go, so that nothing is foreseen for longer than 4 s.
+    let restless: String = (0..30)
+        .map(|number| {
+            let (from, until) = (4 * number, 4 * number + 4);
+            format!(
+                "[[traffic.stream]]\nname = \"logins-{number}\"\ntoken = \"login\"\nrate = \"0.1/s\"\n\
+                 from = \"{from}s\"\nuntil = \"{until}s\"\n"
+            )
+        })
+        .collect();
+    // Every second or third request fetches.
+    let sparse = format!(
+        "duration = \"2m\"\n[fleet]\nreplicas = 4\npolicy = {{ ttl = \"5s\" }}\n[traffic]\nrate = \"1/s\"\n{restless}"
+    );
+    let outage = format!(
+        "duration = \"2m\"\n[[fault]]\nfrom = \"10s\"\nfor = \"100s\"\njwks = {{ status = 503 }}\n[fleet]\nreplicas = 2\n\
+         cache = {{ age = \"0s\" }}\npolicy = {{ ttl = \"20s\", failure_backoff = \"5s\", stale_for = \"40s\" }}\n\
+         [traffic]\nrate = \"10/s\"\non_reject = \"keep\"\n{restless}"
+    );
+    // The share of the new key grows while each of its tokens fetches.
+    let late = "duration = \"2m\"\n[idp]\ntoken_lifetime = \"2m\"\n[[rotation]]\nat = \"20s\"\nstyle = \"late\"\nlead = \"-80s\"\n\
+                [fleet]\nreplicas = 2\npolicy = { ttl = \"10m\", limiter = \"none\" }\n[traffic]\nrate = \"4/s\"\non_reject = \"keep\"\n";
+    for lines in [&sparse, &outage, late] {
+        let differences = differences(lines, lines);
+        assert!(differences.is_empty(), "{lines}\n{differences:#?}");
+    }
+}
+
 /// Of more sessions than are followed, each stands for as many as it takes.
 #[test]
 fn many_sessions_do_as_their_representatives() {
