@@ -2,7 +2,7 @@
 //!
 //! At each instance each flow is in one of three modes. While its requests all end alike, their number is drawn when
 //! that changes. While the next one acts on the cache, that one is played. While one waits for a fetch, those that come
-//! follow it and meet what it meets.
+//! follow it and meet what it meets. An instance at which nothing is under way walks from one known state to the next.
 
 mod clients;
 mod counts;
@@ -49,6 +49,7 @@ const STEPS_PER_WINDOW: usize = 10;
 const ROUNDING: Span = Span::from_nanos(10);
 /// The most gaps that a stretch has.
 const GAPS: usize = 64;
+
 /// Simulates a plan whose requests may be counted together.
 ///
 /// # Errors

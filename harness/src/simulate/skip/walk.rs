@@ -1,6 +1,6 @@
 //! Instances whose caches are at rest walk from state to state, without a cache of their own.
 //!
-//! What they meet on the way is known from [`States`], so only moments are drawn. Where a fetch leads back to the state
+//! What they meet on the way is known from [`super::states`], so only moments are drawn. Where a fetch leads back to the state
 //! that it came from, and no token meets anything else meanwhile, they leap over all such fetches until something else
 //! happens. What no state foretells is played on a real cache.
 
@@ -479,7 +479,7 @@ impl Simulation<'_> {
                 let passed = (many * mean + luck * (variance * many).sqrt()).max(0.0);
                 counter.spread(
                     status,
-                    (after(now, end), after(now, end + passed)),
+                    (seconds_after(now, end), seconds_after(now, end + passed)),
                     (1.0 / mean, variance / mean.powi(3)),
                 );
                 (end, count) = (end + passed, count + many as u64);
@@ -489,8 +489,8 @@ impl Simulation<'_> {
         }
         Drawn {
             count,
-            last: last.map(|asked| asked.map(|asked| after(now, asked))),
-            ended: ended.map_or(since, |ended| after(now, ended)),
+            last: last.map(|asked| asked.map(|asked| seconds_after(now, asked))),
+            ended: ended.map_or(since, |ended| seconds_after(now, ended)),
         }
     }
 
@@ -504,7 +504,7 @@ impl Simulation<'_> {
 }
 
 /// So many seconds after a moment.
-fn after(at: Time, seconds: f64) -> Time {
+fn seconds_after(at: Time, seconds: f64) -> Time {
     at + Span::from_secs(1).scale(seconds)
 }
 
