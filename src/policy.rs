@@ -6,7 +6,6 @@
 //! What no field says, and why:
 //! - a limiter that counts lookups in the store rather than fetches, a fetch that waits until the limiter opens, and a
 //!   provider that is asked about the token instead (introspection): one library each, and the last is another authority;
-//! - a cache of verified tokens: it takes tokens, not keys, so no cache of keys can show it;
 //! - time-outs of a lock and of connecting, and the largest body: the faults here are delays, hangs and errors of a whole
 //!   fetch, which `fetch_timeout` ends;
 //! - conditional requests: they save bytes, and decide nothing;
@@ -120,6 +119,12 @@ pub struct Policy {
     /// When a fetch is given up. Default: 5 s.
     pub fetch_timeout: Span,
 
+    /// How long a token that has passed every check passes again without them, unless it expires before; zero for not at
+    /// all. What becomes of its key meanwhile does not count. Default: 0 s.
+    pub token_cache_ttl: Span,
+    /// The most tokens that are remembered so, 1 to 100,000; the least recently used goes first. Default: 1,024.
+    pub token_cache_max: u32,
+
     /// The tolerance in comparing `exp`, `nbf` and `iat` with the clock. Default: 5 minutes.
     pub leeway: Span,
     /// The status that a client sees for an unknown key. Default: 401.
@@ -177,6 +182,8 @@ impl Default for Policy {
             max_waiters: 1_024,
             max_fetches: 64,
             fetch_timeout: Span::from_secs(5),
+            token_cache_ttl: Span::ZERO,
+            token_cache_max: 1_024,
             leeway: Span::from_secs(300),
             http_unknown_kid: 401,
             http_fetch_error: 503,
@@ -461,6 +468,11 @@ impl Policy {
                 self.fetch_timeout > Span::ZERO && !self.fetch_timeout.is_infinite(),
                 "must be longer than zero and finite",
             ),
+            (
+                "token_cache_max",
+                (1..=100_000).contains(&self.token_cache_max),
+                "must lie between 1 and 100,000",
+            ),
             ("leeway", !self.leeway.is_infinite(), "must be finite"),
             ("http_unknown_kid", status(self.http_unknown_kid), "must be a status between 400 and 599"),
             ("http_fetch_error", status(self.http_fetch_error), "must be a status between 400 and 599"),
@@ -533,6 +545,8 @@ mod tests {
             field(Policy { store: Store::PerKid, on_unknown_kid: OnMiss::Reject, ..base() }),
             "on_unknown_kid"
         );
+        assert_eq!(field(Policy { token_cache_max: 0, ..base() }), "token_cache_max");
+        assert_eq!(field(Policy { token_cache_max: 100_001, ..base() }), "token_cache_max");
         assert_eq!(field(Policy { http_limited: 200, ..base() }), "http_limited");
     }
 

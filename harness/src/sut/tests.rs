@@ -289,6 +289,121 @@ async fn a_restart_leaves_a_cold_cache_and_nobody_behind() {
     assert_eq!(before.await.unwrap().status, 200, "who came before the restart is answered by the old cache");
 }
 
+/// A policy that remembers tokens for a minute and keys until they are replaced.
+fn remembering() -> Policy {
+    Policy { token_cache_ttl: Span::from_secs(60), ttl: Span::INFINITE, ..Policy::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_passed_outlives_its_key_and_a_fresh_one_does_not() {
+    let stage = Stage::new(Policy { on_unknown_kid: OnMiss::Reject, ..remembering() });
+    let [stolen, next] = [signer(ES256), signer(ES256)];
+    let deliver =
+        |keys: &[&_]| stage.replica.preload(&jwks(keys), Freshness::UNSAID, stage.clock.now()).unwrap();
+    deliver(&[&stolen]);
+    let [repeated, fresh] = [token(&stolen), token(&stolen)];
+    assert_eq!(stage.api(&repeated).await.unwrap().status, 200);
+    deliver(&[&next]);
+    assert_eq!(outcome(&stage.api(&repeated).await.unwrap()), (200, "accepted"));
+    assert_eq!(outcome(&stage.api(&fresh).await.unwrap()), (401, "kid_unknown"));
+    advance(Duration::from_secs(59)).await;
+    assert_eq!(stage.api(&repeated).await.unwrap().status, 200);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(outcome(&stage.api(&repeated).await.unwrap()), (401, "kid_unknown"), "a hit prolongs nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_other_token_passes_for_one_that_has() {
+    let stage = Stage::new(remembering());
+    let key = signer(ES256);
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
+    let passed = token(&key);
+    assert_eq!(stage.api(&passed).await.unwrap().status, 200);
+    // The last character of a signature of 64 bytes holds two bits of it.
+    let (rest, last) = passed.split_at(passed.len() - 1);
+    let other = if last == "A" { "Q" } else { "A" };
+    assert_eq!(outcome(&stage.api(&format!("{rest}{other}")).await.unwrap()), (401, "bad_signature"));
+    for spoiled in [rest.to_owned(), format!("{passed}="), format!("{passed}.")] {
+        assert_eq!(outcome(&stage.api(&spoiled).await.unwrap()), (401, "malformed"));
+    }
+    for forgery in [Forgery::BadSignature, Forgery::WrongAudience, Forgery::Expired] {
+        let forged = forged(&key, forgery);
+        for _ in 0..2 {
+            assert_eq!(
+                stage.api(&forged).await.unwrap().status,
+                401,
+                "{forgery:?}: a refusal is not remembered"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_token_was_checked_against_counts_for_that_alone() {
+    let stage = Stage::new(remembering());
+    let key = signer(ES256);
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
+    let credentials = format!("Bearer {}", id_token(&key, Some("n-0S6_WzA2Mj")));
+    let with = |nonce: &'static str| [("authorization", credentials.clone()), ("x-nonce", nonce.to_owned())];
+    for (path, nonce, expected) in [
+        ("/session", "n-0S6_WzA2Mj", (200, "accepted")),
+        ("/session", "n-0S6_WzA2Mj", (200, "accepted")),
+        ("/session", "n-0S6", (401, "nonce")),
+        ("/session", "n-0S6_WzA2Mk", (401, "nonce")),
+        ("/api", "n-0S6_WzA2Mj", (401, "malformed")),
+    ] {
+        let headers = with(nonce);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(outcome(&stage.get(path, &headers).await.unwrap()), expected, "{path} {nonce}");
+    }
+    let headers = [("authorization", credentials.as_str())];
+    assert_eq!(outcome(&stage.get("/session", &headers).await.unwrap()), (401, "nonce"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_remembered_until_it_expires_and_then_checked_each_time() {
+    let stage = Stage::new(Policy {
+        token_cache_ttl: Span::INFINITE,
+        on_unknown_kid: OnMiss::Reject,
+        leeway: Span::from_secs(300),
+        ..remembering()
+    });
+    let [key, next] = [signer(ES256), signer(ES256)];
+    let deliver =
+        |keys: &[&_]| stage.replica.preload(&jwks(keys), Freshness::UNSAID, stage.clock.now()).unwrap();
+    deliver(&[&key]);
+    let token = token(&key);
+    assert_eq!(stage.api(&token).await.unwrap().status, 200);
+    advance(Duration::from_secs(3_599)).await;
+    deliver(&[&next]);
+    assert_eq!(stage.api(&token).await.unwrap().status, 200);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(outcome(&stage.api(&token).await.unwrap()), (401, "kid_unknown"), "its hour is over");
+    deliver(&[&key]);
+    assert_eq!(stage.api(&token).await.unwrap().status, 200, "within the leeway");
+    deliver(&[&next]);
+    assert_eq!(outcome(&stage.api(&token).await.unwrap()), (401, "kid_unknown"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_waited_for_its_key_is_remembered_and_a_restart_forgets_it() {
+    let mut stage = Stage::new(remembering());
+    let key = signer(ES256);
+    let token = token(&key);
+    let reply = stage.api(&token);
+    stage.next_fetch().await.send(delivery(&[&key])).unwrap();
+    assert_eq!(reply.await.unwrap().status, 200);
+    stage.replica.preload(&jwks(&[&signer(ES256)]), Freshness::UNSAID, Time::ZERO).unwrap();
+    assert_eq!(stage.api(&token).await.unwrap().status, 200);
+    assert!(!stage.has_fetched());
+    stage.replica.restart().unwrap();
+    let reply = stage.api(&token);
+    settle().await;
+    assert!(!reply.is_finished());
+    stage.next_fetch().await.send(Response::unanswered()).unwrap();
+    assert_eq!(outcome(&reply.await.unwrap()), (503, "jwks_unavailable"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_refresh_ahead_of_time() {
     let mut stage = Stage::new(Policy { refresh_ahead: Span::from_secs(60), ..Policy::default() });
