@@ -4,8 +4,8 @@
 //! Field names and values are the vocabulary of scenario files. A default is the reference policy's value.
 //!
 //! What no field says, and why:
-//! - a limiter that counts lookups in the store rather than fetches, a fetch that waits until the limiter opens, and a
-//!   provider that is asked about the token instead (introspection): one library each, and the last is another authority;
+//! - a limiter that counts lookups in the store rather than fetches, and a provider that is asked about the token instead
+//!   (introspection): one library each, and the last is another authority;
 //! - time-outs of a lock and of connecting, and the largest body: the faults here are delays, hangs and errors of a whole
 //!   fetch, which `fetch_timeout` ends;
 //! - conditional requests: they save bytes, and decide nothing;
@@ -88,6 +88,8 @@ pub struct Policy {
     pub limiter_scope: LimiterScope,
     /// What a token gets whose fetch is held back. Default: `http_limited`.
     pub on_limited: OnLimited,
+    /// How long a token may wait for the limiter with `on_limited = "wait"`. Default: 1 minute.
+    pub limited_max_wait: Span,
     /// After a failed fetch, how long no other is started. Default: 1 s.
     pub failure_backoff: Span,
 
@@ -168,6 +170,7 @@ impl Default for Policy {
             limiter_anchor: LimiterAnchor::Success,
             limiter_scope: LimiterScope::Miss,
             on_limited: OnLimited::Reject,
+            limited_max_wait: Span::from_secs(60),
             failure_backoff: Span::from_secs(1),
             on_fetch_error: OnFetchError::Stale,
             stale_for: Span::from_secs(3_600),
@@ -336,6 +339,10 @@ pub enum OnLimited {
     Reject,
     /// What a fetch without news would have brought: that its key is unknown.
     UseCached,
+    /// It waits until the limiter opens and then looks again, unless that is longer than `limited_max_wait` from when it
+    /// came: then the answer that it is limited. Nothing ends the wait earlier, not even a fetch that brings its key. Keys
+    /// past their time that may still serve are served at once.
+    Wait,
 }
 
 /// What becomes of stored keys when a fetch fails.
@@ -384,7 +391,7 @@ pub enum Coalescing {
     LockRecheck,
     /// All wait for one, and then fetch in turn whatever it brought.
     Serial,
-    /// None: while one is under way, others are refused as if limited.
+    /// None: while one is under way, or somebody waits for the limiter to start one, others are refused as if limited.
     LosersFail,
     /// None: while one is under way, others get what a fetch without news would have brought.
     LosersCached,
@@ -461,6 +468,12 @@ impl Policy {
                 "must be longer than zero; `limiter = \"none\"` switches the limiter off",
             ),
             ("limiter_burst", self.limiter_burst >= 1, "must be at least 1"),
+            (
+                "limited_max_wait",
+                self.on_limited != OnLimited::Wait
+                    || (self.limited_max_wait > Span::ZERO && !self.limited_max_wait.is_infinite()),
+                "must be longer than zero and finite with `on_limited = \"wait\"`",
+            ),
             ("max_waiters", (1..=1_000_000).contains(&self.max_waiters), "must lie between 1 and 1,000,000"),
             ("max_fetches", (1..=1_024).contains(&self.max_fetches), "must lie between 1 and 1,024"),
             (
@@ -545,6 +558,9 @@ mod tests {
             field(Policy { store: Store::PerKid, on_unknown_kid: OnMiss::Reject, ..base() }),
             "on_unknown_kid"
         );
+        let waits = |limited_max_wait| Policy { on_limited: OnLimited::Wait, limited_max_wait, ..base() };
+        assert_eq!(field(waits(Span::ZERO)), "limited_max_wait");
+        assert_eq!(field(waits(Span::INFINITE)), "limited_max_wait");
         assert_eq!(field(Policy { token_cache_max: 0, ..base() }), "token_cache_max");
         assert_eq!(field(Policy { token_cache_max: 100_001, ..base() }), "token_cache_max");
         assert_eq!(field(Policy { http_limited: 200, ..base() }), "http_limited");

@@ -201,6 +201,36 @@ fn a_stolen_token_lives_on_in_a_cache_of_tokens_and_a_fresh_one_does_not() {
     assert!(at_least, "to the end of the run");
 }
 
+/// A stray token uses up the fetch of a minute; whoever needs the next one waits for it in the last 20 s.
+#[test]
+fn those_who_may_wait_for_the_limiter_are_late_instead_of_refused() {
+    let metrics = |policy: &str, timeout: &str| {
+        cell(&format!(
+            "duration = \"80s\"\n[[rotation]]\nat = \"10s\"\nstyle = \"just-in-time\"\n[fleet]\ncache = {{ age = \"0s\" }}\n\
+             policy = {{ ttl = \"1h\", limiter = \"window\", limiter_burst = 1, limiter_interval = \"60s\", {policy} }}\n\
+             {STEADY}sessions = 10\ntimeout = \"{timeout}\"\n\
+             [[traffic.stream]]\nname = \"stray\"\ntoken = \"unknown_kid\"\nburst = {{ at = \"5s\", count = 1 }}\n\
+             [[traffic.stream]]\nname = \"logins\"\ntoken = \"login\"\nrate = \"20/s\"\n"
+        ))
+        .metrics
+    };
+    // From 10 s until the minute ends at 65 s each login is refused.
+    let refused = metrics("on_limited = \"reject\"", "30s").all;
+    assert!((1_000..=1_200).contains(&refused.statuses[&401]), "{refused:?}");
+    assert!(refused.latency_ms.unwrap().max < 1_000.0);
+    // From 45 s on it waits, for 10 s on average.
+    let waiting = "on_limited = \"wait\", limited_max_wait = \"20s\"";
+    let late = metrics(waiting, "30s");
+    assert!((600..=800).contains(&late.all.statuses[&401]), "{:?}", late.all);
+    assert_eq!(late.all.outcomes.get("timed_out"), None);
+    let longest = late.all.latency_ms.unwrap().max;
+    assert!((19_500.0..=20_100.0).contains(&longest), "{longest}");
+    assert_eq!(late.jwks.jwks_requests, 2);
+    // A client that has less patience does not see that.
+    let lost = metrics(waiting, "5s").all;
+    assert!((250..=350).contains(&lost.outcomes["timed_out"]), "{lost:?}");
+}
+
 /// Of more tokens than there is room for, none is remembered until it comes again.
 #[test]
 fn a_cache_of_tokens_that_is_too_small_is_none() {

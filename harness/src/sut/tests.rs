@@ -5,7 +5,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Method;
 use axum::routing::get;
-use keyquake_core::{Algorithm, Freshness, LimiterKind, OnMiss, Policy, Response, Span, Time, UnixTime};
+use keyquake_core::{
+    Algorithm, Freshness, LimiterKind, OnLimited, OnMiss, Policy, Response, Span, Time, UnixTime,
+};
 use keyquake_idp::{Clock, Forgery};
 use tokio::net::TcpListener;
 use tokio::time::advance;
@@ -108,6 +110,38 @@ async fn the_limiter_refuses_further_unknown_keys() {
 
     let reply = stage.api(&forged(&known, Forgery::UnknownKid)).await.unwrap();
     assert_eq!(outcome(&reply), (429, "refetch_limited"));
+    assert!(!stage.has_fetched());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_held_back_may_wait_for_the_limiter() {
+    let mut stage = Stage::new(Policy {
+        limiter: LimiterKind::Window,
+        limiter_burst: 1,
+        limiter_interval: Span::from_secs(60),
+        on_limited: OnLimited::Wait,
+        limited_max_wait: Span::from_secs(20),
+        ..Policy::default()
+    });
+    let [known, new] = [signer(ES256), signer(ES256)];
+    stage.replica.preload(&jwks(&[&known]), Freshness::UNSAID, Time::ZERO).unwrap();
+    let stray = stage.api(&forged(&known, Forgery::UnknownKid));
+    stage.next_fetch().await.send(delivery(&[&known])).unwrap();
+    assert_eq!(outcome(&stray.await.unwrap()), (401, "kid_unknown"));
+
+    let opens = stage.clock.now() + Span::from_secs(60);
+    advance(Duration::from_secs(30)).await;
+    assert_eq!(outcome(&stage.api(&token(&new)).await.unwrap()), (401, "refetch_limited"));
+    advance(Duration::from_secs(15)).await;
+    let waiting = [stage.api(&token(&new)), stage.api(&token(&new))];
+    settle().await;
+    assert_eq!(stage.api(&token(&known)).await.unwrap().status, 200);
+    let fetch = stage.next_fetch().await;
+    assert!(stage.clock.now().since(opens) < Span::from_millis(5), "{:?}", stage.clock.now());
+    fetch.send(delivery(&[&known, &new])).unwrap();
+    for reply in waiting {
+        assert_eq!(reply.await.unwrap().status, 200);
+    }
     assert!(!stage.has_fetched());
 }
 
