@@ -253,6 +253,19 @@ fn a_cache_of_tokens_that_is_too_small_is_none() {
 }
 
 #[test]
+fn the_timer_of_a_cache_ends_with_its_process() {
+    let polls = |runbook: &str| {
+        fetches(&format!(
+            "{runbook}[fleet]\ncache = {{ age = \"0s\" }}\npolicy = {{ ttl = \"inf\", poll_interval = \"10s\" }}\n{STEADY}"
+        ))
+    };
+    // At 10 s, 20 s and so on, before the run ends at 60 s.
+    assert_eq!(polls(""), 5.0);
+    // At 10 s and 20 s, at 25 s by the first lookup after the restart, and from then on every 10 s: 35, 45 and 55 s.
+    assert_eq!(polls("[[runbook]]\nwhen = \"25s\"\ndo = { restart = {} }\n"), 6.0);
+}
+
+#[test]
 fn sessions_get_no_token_while_the_endpoint_is_down() {
     let requests = |fault: &str| {
         cell(&format!(
