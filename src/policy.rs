@@ -3,13 +3,46 @@
 //!
 //! Field names and values are the vocabulary of scenario files. A default is the reference policy's value.
 //!
-//! What no field says, and why:
-//! - a limiter that counts lookups in the store rather than fetches, and a provider that is asked about the token instead
-//!   (introspection): one library each, and the last is another authority;
-//! - time-outs of a lock and of connecting, and the largest body: the faults here are delays, hangs and errors of a whole
-//!   fetch, which `fetch_timeout` ends;
-//! - conditional requests: they save bytes, and decide nothing;
-//! - caches that workers or a host share: those are the workers of a scenario's fleet.
+//! What no field says, by the name of who does it, and why. What that changes is listed with each client
+//! (`keyquake profiles NAME`).
+//!
+//! Another authority than the key set:
+//! - introspection, where the IdP is asked about the token itself (Quarkus): its answer follows from no keys, so neither a
+//!   cache of keys nor an oracle over keys can say whether it is right;
+//! - the discovery document read again with each refresh (.NET, fastapi-azure-auth, express-oauth2-jwt-bearer): the URL of
+//!   the key set is a setting here. Its requests double, and its failure is one of the whole fetch;
+//! - a question for one key, `?kid=` or `?alg=` (jwt-authorizer, OPA): the IdP here answers with the whole set, as one does
+//!   that does not know the question;
+//! - a control plane that fetches for a mesh and pushes (Istio): how long that takes is not the validator's.
+//!
+//! How a fetch fails:
+//! - time-outs of connecting, of each read and of silence (Nimbus, jose4j, aws-jwt-verify, jwks-rsa), and the largest body
+//!   (Nimbus, jose4j, jwx, go-jwt-middleware): faults delay, hang or spoil a whole fetch, and `fetch_timeout` ends it as
+//!   those would. A body has a bound, but it is the service's and as large as sets ever are;
+//! - pauses between attempts (jose4j, SmallRye, axum-jwt-auth, Istio): `attempts` follow at once, which is the worst case
+//!   of a short fault; a pause would be one more timer for a second;
+//! - failures told apart (.NET tries again after a 408 or 503 alone), and headers of an error page that set the next
+//!   refresh (jwx v3): one client each;
+//! - conditional requests (aliri): they save bytes and decide nothing.
+//!
+//! Who waits for it:
+//! - a lookup that gives up before its fetch does (Nimbus after 15 s, Oathkeeper after 1 s): clients' own time-outs show
+//!   the first; the second serves stale keys to whoever is slow alone, and to nobody else that was read;
+//! - a fetch that ends with the client that caused it (zitadel/oidc): clients here do not leave before their time-out;
+//! - a refresh put off until the limiter opens, for which nobody waits (keyfunc v2): `on_limited = "wait"` is the same
+//!   fetch with somebody to tell.
+//!
+//! What counts, and as what:
+//! - a limiter of lookups rather than of fetches, which refuses what the set underneath holds (jwks-rsa-java), and one
+//!   that a failed expiry uses up (SmallRye): one client each, of which `limiter_interval` says how long it can refuse;
+//! - the previous key served after a set without it (get-jwks, once in jwks_client_rs), a table that is empty while it is
+//!   filled (the Keycloak adapter): accidents rather than settings, which a profile names;
+//! - a key that fits another `kid` or no use (Apollo, Nimbus): a class of tokens has one way to its keys here;
+//! - tokens remembered for a minute past their `exp` (Envoy), or until the keys are configured anew (PostgREST): here the
+//!   first need their keys again, and the second has no JWKS.
+//!
+//! Elsewhere: the algorithms are a scenario's, as each key is pinned to its own; how many processes share a cache is said
+//! by the workers and replicas of its fleet.
 
 use serde::{Deserialize, Serialize};
 
