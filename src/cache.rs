@@ -291,7 +291,7 @@ impl<K, T> KeyCache<K, T> {
                 room: self.flights.room_to_wait(&self.policy),
                 until: self.flights.joinable_until(&self.policy, fetch, now),
             },
-            Step::Touch(_) | Step::Promote(_) | Step::Behind(..) | Step::Hold(_) | Step::Start(_) => {
+            Step::Touch(_) | Step::Promote(_) | Step::Behind(..) | Step::Hold { .. } | Step::Start(_) => {
                 Standing::Acts
             }
         }
@@ -346,11 +346,11 @@ impl<K, T> KeyCache<K, T> {
                 out.push(Decision::Answer(waiter.ticket, answer));
             }
             Step::Join(id) => self.flights.join(id, waiter),
-            Step::Hold(opens) if opens <= waiter.patience => {
+            Step::Hold { opens, .. } if opens <= waiter.patience => {
                 self.generation += 1;
                 self.flights.hold(opens, waiter);
             }
-            Step::Hold(_) => {
+            Step::Hold { .. } => {
                 let answer = match waiter.tried {
                     None => Answer::Limited,
                     Some(tried) => self.without_other(&waiter.class, tried, now).0,

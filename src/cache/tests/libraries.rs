@@ -396,6 +396,15 @@ fn who_waits_for_the_limiter_takes_a_place_among_those_who_wait() {
 }
 
 #[test]
+fn nobody_overtakes_those_who_wait_for_the_limiter_when_their_deadline_is_late() {
+    let mut rig = waiting(Policy { coalescing: Coalescing::Kid, ..base() });
+    assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+    assert_eq!(rig.look_up(31, "c", "t2"), NOTHING, "the limiter has opened, but for another");
+    assert_eq!(rig.handle(32, Event::Timeout), ["fetch 1", "t2: Limited"]);
+    assert_eq!(rig.fetched(33, 1, ok(&["b"])), ["t1: b/0"]);
+}
+
+#[test]
 fn one_waits_for_the_limiter_where_losers_fail() {
     let mut rig = waiting(Policy { coalescing: Coalescing::LosersFail, ..base() });
     assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
