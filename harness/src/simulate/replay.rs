@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use keyquake_core::{Span, Time, UnixTime};
 use keyquake_idp::{KeyId, Pace};
-use keyquake_reports::record::Record;
+use keyquake_reports::record::{JwksRequest, Record};
 
 use super::EPOCH;
 use super::service::Service;
@@ -21,6 +21,9 @@ use crate::tokens;
 /// What a run does not record of a change in a cache: how long a request is on its way there, and an answer back; by the
 /// wall clock.
 const ON_THE_WAY: Span = Span::from_millis(5);
+
+/// How much later the same fetch may begin live, whose process the machine may stop for a while; by the wall clock.
+const ON_TIME: Span = Span::from_millis(50);
 
 /// A live run held against its replay.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,7 +79,7 @@ pub(crate) fn replay(plan: &Plan, record: &Record, requests: &[TracedRequest]) -
         .collect();
     sent.sort_by_key(|(at, _)| *at);
     let pace = Pace::new(plan.speed, EPOCH)?;
-    let world = World::new(plan, pace)?.scripted(script(record));
+    let world = World::new(plan, pace)?.scripted(script(record, ON_TIME.scale(plan.speed)));
     let mut service = Service::new(plan, world, &plan.runbook.restarts)?;
     let mut ended: BTreeMap<u64, Outcome> = BTreeMap::new();
     let mut held = BTreeMap::new();
@@ -156,20 +159,18 @@ fn name(
     Name::Held(session, *held.entry((session, request.key, request.expires_s)).or_insert(seen))
 }
 
-/// When each instance had the answers to its fetches, in their order, and the how-manieth at the endpoint each was.
-fn script(record: &Record) -> Script {
+/// When each instance began its fetches and had the answers, and the how-manieth at the endpoint each was.
+fn script(record: &Record, near: Span) -> Script {
     let instances = record.cells.iter().flat_map(|cell| &cell.instances).zip(0_u32..);
-    let mut fetches: Vec<(f64, u32, Option<f64>)> = instances
-        .flat_map(|(instance, number)| {
-            let requests = instance.jwks_requests.iter();
-            requests.map(move |request| (request.at_s, number, request.received_s))
-        })
+    let mut fetches: Vec<(u32, &JwksRequest)> = instances
+        .flat_map(|(instance, number)| instance.jwks_requests.iter().map(move |request| (number, request)))
         .collect();
-    fetches.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut script = Script::new();
-    for ((_, instance, received), number) in fetches.into_iter().zip(0..) {
-        let received = received.map(moment);
-        script.entry(instance).or_default().push_back(ScriptedFetch { number, received });
+    fetches.sort_by(|(_, a), (_, b)| a.at_s.total_cmp(&b.at_s));
+    let mut script = Script { near, ..Script::default() };
+    for ((instance, request), number) in fetches.into_iter().zip(0..) {
+        let asked = moment(request.asked_s.unwrap_or(request.at_s));
+        let fetch = ScriptedFetch { number, asked, received: request.received_s.map(moment) };
+        script.fetches.entry(instance).or_default().push_back(fetch);
     }
     script
 }
