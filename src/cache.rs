@@ -133,6 +133,8 @@ pub struct Deadline {
 pub enum Wake {
     /// A fetch is to be given up.
     FetchTimeout,
+    /// The limiter opens for those who wait for that.
+    Limiter,
     /// The timer of the policy's `poll_interval` has run down.
     Poll,
 }
@@ -239,19 +241,17 @@ impl<K, T> KeyCache<K, T> {
         match event {
             Event::Start => self.start_up(now, out),
             Event::Lookup { class, ticket } => {
-                let step = self.decide(&class, now);
-                let waiter = Waiter { class, tried: None, looks_again: self.looks_again(&step), ticket };
-                self.carry_out(step, waiter, now, out);
+                let waiter = self.waiter(class, None, ticket, now);
+                self.look(waiter, now, out);
             }
             Event::BadSignature { class, tried, ticket } => {
-                let step = self.decide_again(&class, tried, now);
-                let waiter =
-                    Waiter { class, tried: Some(tried), looks_again: self.looks_again(&step), ticket };
-                self.carry_out(step, waiter, now, out);
+                let waiter = self.waiter(class, Some(tried), ticket, now);
+                self.look(waiter, now, out);
             }
             Event::Fetched(id, response) => self.finish(id, response, now, out),
             Event::Timeout => {
                 self.give_up_overdue(now, out);
+                self.wake_held(now, out);
                 self.poll_if_due(now, out);
             }
             Event::Invalidate => {
@@ -270,8 +270,9 @@ impl<K, T> KeyCache<K, T> {
     /// When it wants [`Event::Timeout`] next.
     pub fn deadline(&self) -> Option<Deadline> {
         let timeout = self.flights.next_deadline().map(|at| Deadline { at, wake: Wake::FetchTimeout });
+        let opening = self.flights.next_opening().map(|at| Deadline { at, wake: Wake::Limiter });
         let poll = self.next_poll.map(|at| Deadline { at, wake: Wake::Poll });
-        timeout.into_iter().chain(poll).min_by_key(|deadline| deadline.at)
+        [timeout, opening, poll].into_iter().flatten().min_by_key(|deadline| deadline.at)
     }
 
     /// What a lookup of this class would meet at `now`.
@@ -292,7 +293,9 @@ impl<K, T> KeyCache<K, T> {
                 room: self.flights.room_to_wait(&self.policy),
                 until: self.flights.joinable_until(&self.policy, fetch, now),
             },
-            Step::Touch(_) | Step::Promote(_) | Step::Behind(..) | Step::Start(_) => Standing::Acts,
+            Step::Touch(_) | Step::Promote(_) | Step::Behind(..) | Step::Hold { .. } | Step::Start(_) => {
+                Standing::Acts
+            }
         }
     }
 
@@ -310,8 +313,22 @@ impl<K, T> KeyCache<K, T> {
         Published::new(fixed.collect())
     }
 
+    fn waiter(&self, class: Class, tried: Option<KeyVersion>, ticket: T, now: Time) -> Waiter<T> {
+        Waiter { class, tried, looks_again: false, patience: now + self.policy.limited_max_wait, ticket }
+    }
+
+    /// Looks for the keys of one who asks, and does what that leads to.
+    fn look(&mut self, waiter: Waiter<T>, now: Time, out: &mut Vec<Decision<K, T>>) {
+        let step = match waiter.tried {
+            None => self.decide(&waiter.class, now),
+            Some(tried) => self.decide_again(&waiter.class, tried, now),
+        };
+        self.carry_out(step, waiter, now, out);
+    }
+
     /// Does what was decided for a lookup.
     fn carry_out(&mut self, step: Step<K>, waiter: Waiter<T>, now: Time, out: &mut Vec<Decision<K, T>>) {
+        let waiter = Waiter { looks_again: self.looks_again(&step), ..waiter };
         match step {
             Step::Answer { answer, .. } => out.push(Decision::Answer(waiter.ticket, answer)),
             Step::Touch(keys) => {
@@ -331,6 +348,17 @@ impl<K, T> KeyCache<K, T> {
                 out.push(Decision::Answer(waiter.ticket, answer));
             }
             Step::Join(id) => self.flights.join(id, waiter),
+            Step::Hold { opens, .. } if opens <= waiter.patience => {
+                self.generation += 1;
+                self.flights.hold(opens, waiter);
+            }
+            Step::Hold { .. } => {
+                let answer = match waiter.tried {
+                    None => Answer::Limited,
+                    Some(tried) => self.without_other(&waiter.class, tried, now).0,
+                };
+                out.push(Decision::Answer(waiter.ticket, answer));
+            }
             Step::Start(cause) => {
                 let id = self.start(Some(waiter.class.clone()), cause, now, out);
                 self.flights.join(id, waiter);
@@ -479,13 +507,20 @@ impl<K, T> KeyCache<K, T> {
     /// Those who waited for a lock have it, one after another.
     fn look_again(&mut self, waiters: Vec<Waiter<T>>, now: Time, out: &mut Vec<Decision<K, T>>) {
         for waiter in waiters {
-            let step = match (self.policy.coalescing, waiter.tried) {
-                (Coalescing::Serial, tried) => self.seek_in_turn(&waiter.class, tried, now),
-                (_, None) => self.decide(&waiter.class, now),
-                (_, Some(tried)) => self.decide_again(&waiter.class, tried, now),
-            };
-            let looks_again = self.looks_again(&step);
-            self.carry_out(step, Waiter { looks_again, ..waiter }, now, out);
+            if self.policy.coalescing == Coalescing::Serial {
+                let step = self.seek_in_turn(&waiter.class, waiter.tried, now);
+                self.carry_out(step, waiter, now, out);
+            } else {
+                self.look(waiter, now, out);
+            }
+        }
+    }
+
+    /// Those who waited for the limiter look again, in the order in which they came: the first fetches, if it still has to.
+    fn wake_held(&mut self, now: Time, out: &mut Vec<Decision<K, T>>) {
+        for waiter in self.flights.wake(now) {
+            self.generation += 1;
+            self.look(waiter, now, out);
         }
     }
 

@@ -18,6 +18,7 @@ mod policy;
 mod rejection;
 mod time;
 mod token;
+mod token_cache;
 mod validator;
 
 pub use cache::{
@@ -36,4 +37,5 @@ pub use policy::{
 pub use rejection::{Malformed, Part, Rejection};
 pub use time::{Span, SpanError, Time, UnixTime};
 pub use token::{Scratch, Token};
+pub use token_cache::TokenCache;
 pub use validator::{BadSignature, Verified, Verify};

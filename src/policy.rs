@@ -3,14 +3,46 @@
 //!
 //! Field names and values are the vocabulary of scenario files. A default is the reference policy's value.
 //!
-//! What no field says, and why:
-//! - a limiter that counts lookups in the store rather than fetches, a fetch that waits until the limiter opens, and a
-//!   provider that is asked about the token instead (introspection): one library each, and the last is another authority;
-//! - a cache of verified tokens: it takes tokens, not keys, so no cache of keys can show it;
-//! - time-outs of a lock and of connecting, and the largest body: the faults here are delays, hangs and errors of a whole
-//!   fetch, which `fetch_timeout` ends;
-//! - conditional requests: they save bytes, and decide nothing;
-//! - caches that workers or a host share: those are the workers of a scenario's fleet.
+//! What no field says, by the name of who does it, and why. What that changes is listed with each client
+//! (`keyquake profiles NAME`).
+//!
+//! Another authority than the key set:
+//! - introspection, where the IdP is asked about the token itself (Quarkus): its answer follows from no keys, so neither a
+//!   cache of keys nor an oracle over keys can say whether it is right;
+//! - the discovery document read again with each refresh (.NET, fastapi-azure-auth, express-oauth2-jwt-bearer): the URL of
+//!   the key set is a setting here. Its requests double, and its failure is one of the whole fetch;
+//! - a question for one key, `?kid=` or `?alg=` (jwt-authorizer, OPA): the IdP here answers with the whole set, as one does
+//!   that does not know the question;
+//! - a control plane that fetches for a mesh and pushes (Istio): how long that takes is not the validator's.
+//!
+//! How a fetch fails:
+//! - time-outs of connecting, of each read and of silence (Nimbus, jose4j, aws-jwt-verify, jwks-rsa), and the largest body
+//!   (Nimbus, jose4j, jwx, go-jwt-middleware): faults delay, hang or spoil a whole fetch, and `fetch_timeout` ends it as
+//!   those would. A body has a bound, but it is the service's and as large as sets ever are;
+//! - pauses between attempts (jose4j, SmallRye, axum-jwt-auth, Istio): `attempts` follow at once, which is the worst case
+//!   of a short fault; a pause would be one more timer for a second;
+//! - failures told apart (.NET tries again after a 408 or 503 alone), and headers of an error page that set the next
+//!   refresh (jwx v3): one client each;
+//! - conditional requests (aliri): they save bytes and decide nothing.
+//!
+//! Who waits for it:
+//! - a lookup that gives up before its fetch does (Nimbus after 15 s, Oathkeeper after 1 s): clients' own time-outs show
+//!   the first; the second serves stale keys to whoever is slow alone, and to nobody else that was read;
+//! - a fetch that ends with the client that caused it (zitadel/oidc): clients here do not leave before their time-out;
+//! - a refresh put off until the limiter opens, for which nobody waits (keyfunc v2): `on_limited = "wait"` is the same
+//!   fetch with somebody to tell.
+//!
+//! What counts, and as what:
+//! - a limiter of lookups rather than of fetches, which refuses what the set underneath holds (jwks-rsa-java), and one
+//!   that a failed expiry uses up (SmallRye): one client each, of which `limiter_interval` says how long it can refuse;
+//! - the previous key served after a set without it (get-jwks, once in jwks_client_rs), a table that is empty while it is
+//!   filled (the Keycloak adapter): accidents rather than settings, which a profile names;
+//! - a key that fits another `kid` or no use (Apollo, Nimbus): a class of tokens has one way to its keys here;
+//! - tokens remembered for a minute past their `exp` (Envoy), or until the keys are configured anew (PostgREST): here the
+//!   first need their keys again, and the second has no JWKS.
+//!
+//! Elsewhere: the algorithms are a scenario's, as each key is pinned to its own; how many processes share a cache is said
+//! by the workers and replicas of its fleet.
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +121,8 @@ pub struct Policy {
     pub limiter_scope: LimiterScope,
     /// What a token gets whose fetch is held back. Default: `http_limited`.
     pub on_limited: OnLimited,
+    /// How long a token may wait for the limiter with `on_limited = "wait"`. Default: 1 minute.
+    pub limited_max_wait: Span,
     /// After a failed fetch, how long no other is started. Default: 1 s.
     pub failure_backoff: Span,
 
@@ -119,6 +153,12 @@ pub struct Policy {
     pub max_fetches: u32,
     /// When a fetch is given up. Default: 5 s.
     pub fetch_timeout: Span,
+
+    /// How long a token that has passed every check passes again without them, unless it expires before; zero for not at
+    /// all. What becomes of its key meanwhile does not count. Default: 0 s.
+    pub token_cache_ttl: Span,
+    /// The most tokens that are remembered so, 1 to 100,000; the least recently used goes first. Default: 1,024.
+    pub token_cache_max: u32,
 
     /// The tolerance in comparing `exp`, `nbf` and `iat` with the clock. Default: 5 minutes.
     pub leeway: Span,
@@ -163,6 +203,7 @@ impl Default for Policy {
             limiter_anchor: LimiterAnchor::Success,
             limiter_scope: LimiterScope::Miss,
             on_limited: OnLimited::Reject,
+            limited_max_wait: Span::from_secs(60),
             failure_backoff: Span::from_secs(1),
             on_fetch_error: OnFetchError::Stale,
             stale_for: Span::from_secs(3_600),
@@ -177,6 +218,8 @@ impl Default for Policy {
             max_waiters: 1_024,
             max_fetches: 64,
             fetch_timeout: Span::from_secs(5),
+            token_cache_ttl: Span::ZERO,
+            token_cache_max: 1_024,
             leeway: Span::from_secs(300),
             http_unknown_kid: 401,
             http_fetch_error: 503,
@@ -329,6 +372,10 @@ pub enum OnLimited {
     Reject,
     /// What a fetch without news would have brought: that its key is unknown.
     UseCached,
+    /// It waits until the limiter opens and then looks again, unless that is longer than `limited_max_wait` from when it
+    /// came: then the answer that it is limited. Nothing ends the wait earlier, not even a fetch that brings its key. Keys
+    /// past their time that may still serve are served at once.
+    Wait,
 }
 
 /// What becomes of stored keys when a fetch fails.
@@ -377,7 +424,7 @@ pub enum Coalescing {
     LockRecheck,
     /// All wait for one, and then fetch in turn whatever it brought.
     Serial,
-    /// None: while one is under way, others are refused as if limited.
+    /// None: while one is under way, or somebody waits for the limiter to start one, others are refused as if limited.
     LosersFail,
     /// None: while one is under way, others get what a fetch without news would have brought.
     LosersCached,
@@ -454,12 +501,23 @@ impl Policy {
                 "must be longer than zero; `limiter = \"none\"` switches the limiter off",
             ),
             ("limiter_burst", self.limiter_burst >= 1, "must be at least 1"),
+            (
+                "limited_max_wait",
+                self.on_limited != OnLimited::Wait
+                    || (self.limited_max_wait > Span::ZERO && !self.limited_max_wait.is_infinite()),
+                "must be longer than zero and finite with `on_limited = \"wait\"`",
+            ),
             ("max_waiters", (1..=1_000_000).contains(&self.max_waiters), "must lie between 1 and 1,000,000"),
             ("max_fetches", (1..=1_024).contains(&self.max_fetches), "must lie between 1 and 1,024"),
             (
                 "fetch_timeout",
                 self.fetch_timeout > Span::ZERO && !self.fetch_timeout.is_infinite(),
                 "must be longer than zero and finite",
+            ),
+            (
+                "token_cache_max",
+                (1..=100_000).contains(&self.token_cache_max),
+                "must lie between 1 and 100,000",
             ),
             ("leeway", !self.leeway.is_infinite(), "must be finite"),
             ("http_unknown_kid", status(self.http_unknown_kid), "must be a status between 400 and 599"),
@@ -533,6 +591,11 @@ mod tests {
             field(Policy { store: Store::PerKid, on_unknown_kid: OnMiss::Reject, ..base() }),
             "on_unknown_kid"
         );
+        let waits = |limited_max_wait| Policy { on_limited: OnLimited::Wait, limited_max_wait, ..base() };
+        assert_eq!(field(waits(Span::ZERO)), "limited_max_wait");
+        assert_eq!(field(waits(Span::INFINITE)), "limited_max_wait");
+        assert_eq!(field(Policy { token_cache_max: 0, ..base() }), "token_cache_max");
+        assert_eq!(field(Policy { token_cache_max: 100_001, ..base() }), "token_cache_max");
         assert_eq!(field(Policy { http_limited: 200, ..base() }), "http_limited");
     }
 

@@ -27,7 +27,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use keyquake_core::Span;
+use keyquake_core::{Span, Time};
 use keyquake_idp::{Clock, JwksLogEntry, Provider};
 use keyquake_reports::record::Engine;
 use tokio::sync::{Notify, oneshot};
@@ -156,8 +156,12 @@ impl<'p> Stage<'p> {
         say(&format!("the IdP is {issuer}, before {}", counted(plan.replicas, "replica")));
         let restarted = Arc::default();
         let restarts = plan.runbook.restarts.clone();
-        let restarting = Arc::clone(&fleet).keep_restarting(restarts, clock, Arc::clone(&restarted));
-        let restarting = tokio::spawn(restarting);
+        let (its_fleet, its_restarted) = (Arc::clone(&fleet), Arc::clone(&restarted));
+        let start = Time::ZERO - plan.warmup;
+        let restarting = tokio::spawn(async move {
+            its_fleet.begin(start, clock).await;
+            its_fleet.keep_restarting(restarts, clock, its_restarted).await;
+        });
         let stop = Arc::new(AtomicBool::new(false));
         let (done, mut generated) = oneshot::channel();
         let prepared = minter.start(Arrivals::new(plan))?;

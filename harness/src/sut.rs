@@ -12,6 +12,7 @@ mod places;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::http::HeaderValue;
 use keyquake_core::{
     Algorithm, Answer, Expectations, Freshness, JwksError, KeyVersion, Keys as Candidates, Policy,
-    PolicyError, Rejection, Scratch, Time, Token, TokenKind, Verified,
+    PolicyError, Rejection, Scratch, Time, Token, TokenKind, UnixTime, Verified,
 };
 use keyquake_idp::Clock;
 use reqwest::{Certificate, Url};
@@ -29,6 +30,7 @@ use self::fetch::{Fetch, over_http};
 use self::key::PublicKey;
 use self::keys::Keys;
 use self::places::Places;
+use self::tokens::{Name, Tokens};
 
 pub(crate) use self::fetch::{FetchLog, TimedFetch};
 pub(crate) use self::freshness::{freshness, freshness_of};
@@ -74,7 +76,7 @@ pub(crate) enum ReplicaError {
     Client(#[from] reqwest::Error),
 }
 
-/// One process of the service, with one cache.
+/// One process of the service, with one cache of keys and at most one of tokens.
 pub(crate) struct Replica {
     name: HeaderValue,
     api: Expectations,
@@ -85,7 +87,8 @@ pub(crate) struct Replica {
     clock: Clock,
     fetch: Fetch,
     keys: ArcSwap<Keys>,
-    /// Each process has places of its own, as it has a cache.
+    tokens: ArcSwapOption<Tokens>,
+    /// Each process has places of its own, as it has caches.
     places: ArcSwapOption<Places>,
 }
 
@@ -101,7 +104,8 @@ struct Presented<'a> {
 
 /// What a first look at a token finds out.
 enum Glance {
-    Accepted,
+    /// With when the token expires.
+    Accepted(UnixTime),
     /// Which keys it needs is not certain.
     KeysUnsure,
     /// It was tried in vain with the keys of this version.
@@ -141,6 +145,7 @@ impl Replica {
             api: expect(TokenKind::AccessToken),
             session: expect(TokenKind::IdToken),
             keys: Keys::new(policy.clone(), jitter_seed, clock, Arc::clone(&fetch))?.into(),
+            tokens: ArcSwapOption::from_pointee(Tokens::new(&policy, clock)),
             places: ArcSwapOption::from_pointee(capacity.map(Places::new)),
             policy,
             capacity,
@@ -170,6 +175,7 @@ impl Replica {
         let keys = Keys::new(self.policy.clone(), self.jitter_seed, self.clock, fetch)?;
         keys.start();
         self.keys.store(keys);
+        self.tokens.store(Tokens::new(&self.policy, self.clock).map(Arc::new));
         self.places.store(self.capacity.map(Places::new).map(Arc::new));
         Ok(())
     }
@@ -179,10 +185,21 @@ impl Replica {
         self.keys.load().start();
     }
 
-    /// Whether a token is accepted: at once if the published keys decide it, else when the cache has answered.
+    /// Whether a token is accepted: because it was before, if that is remembered, or else by the eight checks.
     async fn judge(&self, presented: Presented<'_>) -> Result<(), Rejection> {
+        let Some(tokens) = self.tokens.load_full() else { return self.examine(presented).await.map(drop) };
+        let name = Name::of(presented);
+        if !tokens.know(&name) {
+            tokens.remember(name, self.examine(presented).await?);
+        }
+        Ok(())
+    }
+
+    /// The eight checks: at once if the published keys decide them, else when the cache has answered. Returns when the
+    /// token expires.
+    async fn examine(&self, presented: Presented<'_>) -> Result<UnixTime, Rejection> {
         match SCRATCH.with_borrow_mut(|scratch| self.glance(presented, scratch))? {
-            Glance::Accepted => Ok(()),
+            Glance::Accepted(expires) => Ok(expires),
             Glance::KeysUnsure => self.ponder(presented, None).await,
             Glance::BadSignature(tried) => self.ponder(presented, Some(tried)).await,
         }
@@ -198,7 +215,7 @@ impl Replica {
             return Ok(Glance::KeysUnsure);
         };
         match token.verify(in_order(candidates)) {
-            Ok(verified) => self.check(verified, presented, now).map(|()| Glance::Accepted),
+            Ok(verified) => self.check(verified, presented, now).map(Glance::Accepted),
             Err(_) => Ok(Glance::BadSignature(candidates.version())),
         }
     }
@@ -206,7 +223,11 @@ impl Replica {
     /// Asks the cache for keys, and once for others if those, or the ones `tried` before, do not verify the token.
     ///
     /// The token is read again: what the first look decoded is no longer there when others use the thread.
-    async fn ponder(&self, presented: Presented<'_>, tried: Option<KeyVersion>) -> Result<(), Rejection> {
+    async fn ponder(
+        &self,
+        presented: Presented<'_>,
+        tried: Option<KeyVersion>,
+    ) -> Result<UnixTime, Rejection> {
         let keys = self.keys.load_full();
         let mut scratch = Scratch::default();
         let token = Token::parse(presented.token, presented.expected, &mut scratch)?;
@@ -224,14 +245,19 @@ impl Replica {
         self.check(token.verify(in_order(&others))?, presented, self.clock.now())
     }
 
-    /// The claims. An ID token without the nonce of its login could be anyone's (OpenID Connect Core 1.0 section
+    /// The claims, and when they expire. An ID token without the nonce of its login could be anyone's (OpenID Connect Core 1.0 section
     /// 15.5.2).
-    fn check(&self, verified: Verified<'_>, presented: Presented<'_>, now: Time) -> Result<(), Rejection> {
-        verified.check(presented.nonce, self.clock.unix(now))?;
+    fn check(
+        &self,
+        verified: Verified<'_>,
+        presented: Presented<'_>,
+        now: Time,
+    ) -> Result<UnixTime, Rejection> {
+        let claims = verified.check(presented.nonce, self.clock.unix(now))?;
         if presented.expected.token == TokenKind::IdToken && presented.nonce.is_none() {
             return Err(Rejection::Nonce);
         }
-        Ok(())
+        Ok(claims.exp)
     }
 }
 

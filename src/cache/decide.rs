@@ -1,6 +1,7 @@
 //! What a lookup leads to, decided without changing anything.
 
 use super::keys::{Keys, Selection};
+use super::limiter;
 use super::shelf::Lifetime;
 use super::{Answer, Cause, FetchId, KeyCache};
 use crate::cache::FetchFailure;
@@ -21,6 +22,12 @@ pub(super) enum Step<K> {
     /// Answer this, and start a fetch that nobody waits for.
     Behind(Answer<K>, Cause),
     Join(FetchId),
+    /// Wait until the limiter opens, and look again.
+    Hold {
+        opens: Time,
+        /// Until when that is what becomes of a lookup.
+        until: Time,
+    },
     Start(Cause),
 }
 
@@ -79,6 +86,9 @@ impl<K, T> KeyCache<K, T> {
                     answer: Answer::Limited | Answer::Unavailable(_) | Answer::UnknownKid,
                     until: held_back,
                 } => Step::Answer { answer, until: until.min(held_back) },
+                Step::Hold { until: held_back, .. } if matches!(answer, Answer::Keys(_)) => {
+                    Step::Answer { answer, until: until.min(held_back) }
+                }
                 step => step,
             },
         }
@@ -175,7 +185,12 @@ impl<K, T> KeyCache<K, T> {
                 Step::Answer {
                     answer: Answer::Limited | Answer::Unavailable(_) | Answer::UnknownKid,
                     until,
-                } if matches!(refusal, Answer::Keys(_)) => refuse(until),
+                }
+                | Step::Hold { until, .. }
+                    if matches!(refusal, Answer::Keys(_)) =>
+                {
+                    refuse(until)
+                }
                 step => step.at_most_until(limit),
             },
         }
@@ -222,8 +237,27 @@ impl<K, T> KeyCache<K, T> {
             return shed;
         }
         match self.held_back(cause, now) {
+            Some((Answer::Limited, opens)) => self.limited(opens, now),
             Some((answer, until)) => Step::Answer { answer, until },
-            None => Step::Start(cause),
+            None => {
+                // Those who waited for the limiter come first, also when their deadline comes late.
+                let opened = self.flights.next_opening().filter(|opened| *opened <= now);
+                let opened = opened.filter(|_| limiter::in_scope(&self.policy, cause));
+                opened.map_or(Step::Start(cause), |opens| Step::Hold { opens, until: Time::NEVER })
+            }
+        }
+    }
+
+    /// Only a fetch can bring what is wanted, and the limiter opens for it then.
+    fn limited(&self, opens: Time, now: Time) -> Step<K> {
+        let refuse = |until| Step::Answer { answer: Answer::Limited, until };
+        let worth_it_from = opens - self.policy.limited_max_wait;
+        // Whoever waits for the limiter has the turn, as if its fetch were under way.
+        let lost = self.policy.coalescing == Coalescing::LosersFail && self.flights.holds_any();
+        match self.policy.on_limited {
+            OnLimited::Wait if now < worth_it_from => refuse(worth_it_from),
+            OnLimited::Wait if !lost => Step::Hold { opens, until: opens },
+            OnLimited::Wait | OnLimited::Reject | OnLimited::UseCached => refuse(opens),
         }
     }
 
@@ -269,7 +303,8 @@ impl<K> Step<K> {
     /// While a fetch is held back, keys past their time serve instead of a refusal.
     fn or_stale(self, keys: Keys<K>, stale_until: Time) -> Self {
         match self {
-            Self::Answer { answer: Answer::Limited | Answer::Unavailable(_), until } => {
+            Self::Answer { answer: Answer::Limited | Answer::Unavailable(_), until }
+            | Self::Hold { until, .. } => {
                 Self::Answer { answer: Answer::Keys(keys), until: until.min(stale_until) }
             }
             step => step,

@@ -1,7 +1,8 @@
-//! Fetches in flight and the lookups that wait for them.
+//! Fetches in flight, and the lookups that wait for them or for a limiter.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::mem;
 
 use super::FetchId;
 use crate::key::{Class, KeyVersion};
@@ -15,6 +16,8 @@ pub(super) struct Waiter<T> {
     pub(super) tried: Option<KeyVersion>,
     /// Whether it looks again when the fetch has ended, rather than to share what it brings.
     pub(super) looks_again: bool,
+    /// Until when it waits for a limiter at the latest.
+    pub(super) patience: Time,
     pub(super) ticket: T,
 }
 
@@ -33,12 +36,15 @@ pub(super) struct Flights<T> {
     /// Each with when it is given up.
     flights: BTreeMap<FetchId, (Time, Flight<T>)>,
     started: u64,
+    /// Those who wait for the limiter, each with when it opens, in the order in which they came.
+    held: Vec<(Time, Waiter<T>)>,
+    /// All who wait.
     waiting: usize,
 }
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
-        Self { flights: BTreeMap::new(), started: 0, waiting: 0 }
+        Self { flights: BTreeMap::new(), started: 0, held: Vec::new(), waiting: 0 }
     }
 }
 
@@ -119,6 +125,29 @@ impl<T> Flights<T> {
 
     pub(super) fn overdue(&self, now: Time) -> Vec<FetchId> {
         self.flights.iter().filter(|(_, (deadline, _))| *deadline <= now).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether anybody waits for the limiter.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    pub(super) fn hold(&mut self, opens: Time, waiter: Waiter<T>) {
+        self.waiting += 1;
+        self.held.push((opens, waiter));
+    }
+
+    /// Those for whom the limiter was to open by now.
+    pub(super) fn wake(&mut self, now: Time) -> Vec<Waiter<T>> {
+        let (woken, held): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.held).into_iter().partition(|(opens, _)| *opens <= now);
+        self.held = held;
+        self.waiting -= woken.len();
+        woken.into_iter().map(|(_, waiter)| waiter).collect()
+    }
+
+    pub(super) fn next_opening(&self) -> Option<Time> {
+        self.held.iter().map(|(opens, _)| *opens).min()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {

@@ -163,7 +163,9 @@ prop_compose! {
         limiter_scope in prop_oneof![Just(LimiterScope::Miss), Just(LimiterScope::All)],
         failure_backoff in prop_oneof![Just(Span::ZERO), span(0..20)],
         (check_status, strict, accept_empty) in any::<(bool, bool, bool)>(),
-        use_cached in any::<bool>(),
+        on_limited in prop_oneof![
+            Just(OnLimited::Reject), Just(OnLimited::UseCached), Just(OnLimited::Wait)],
+        limited_max_wait in span(1..60),
     ) -> Policy {
         let per_kid = matches!(base.store, Store::PerKid | Store::PerKidOverSet);
         let never_loads = per_kid && on_unknown_kid == OnMiss::Reject;
@@ -171,7 +173,7 @@ prop_compose! {
             on_unknown_kid: if never_loads { OnMiss::Refetch } else { on_unknown_kid },
             on_bad_signature, on_missing_kid, missing_kid_refetch, negative_ttl, limiter, limiter_interval,
             limiter_burst, limiter_anchor, limiter_scope, failure_backoff, check_status,
-            on_limited: if use_cached { OnLimited::UseCached } else { OnLimited::Reject },
+            on_limited, limited_max_wait,
             parse: if strict { Parse::Strict } else { Parse::Skip },
             on_empty_set: if accept_empty { OnEmptySet::Accept } else { OnEmptySet::Fail },
             ..base
@@ -209,6 +211,8 @@ struct Watched {
     next_ticket: Ticket,
     /// Each open lookup, and the keys that it was tried with in vain.
     open: BTreeMap<Ticket, (Class, Option<KeyVersion>)>,
+    /// When each was asked.
+    asked: BTreeMap<Ticket, Time>,
     in_flight: Vec<FetchId>,
     ended: Vec<FetchId>,
     /// When each key was last delivered by a fetch that the policy takes for a success.
@@ -232,6 +236,7 @@ impl Watched {
             now: Time::ZERO,
             next_ticket: 0,
             open: BTreeMap::new(),
+            asked: BTreeMap::new(),
             in_flight: Vec::new(),
             ended: Vec::new(),
             delivered: BTreeMap::new(),
@@ -275,14 +280,25 @@ impl Watched {
         prop_assert_eq!(self.tried, None, "a try is missing");
         prop_assert!(self.in_flight.len() <= self.policy.max_concurrent_fetches(), "fetches in flight");
         prop_assert!(self.open.len() <= self.policy.max_waiters as usize, "waiters");
-        prop_assert!(self.open.is_empty() || !self.in_flight.is_empty(), "nobody waits for nothing");
-        let waits_for_timer = self.deadline.is_some_and(|deadline| deadline.wake == Wake::Poll);
+        let waits_for = |wake| self.deadline.is_some_and(|deadline| deadline.wake == wake);
+        prop_assert!(!waits_for(Wake::Limiter) || self.policy.on_limited == OnLimited::Wait);
         prop_assert!(
-            waits_for_timer || self.deadline.is_some() != self.in_flight.is_empty(),
+            self.open.is_empty() || !self.in_flight.is_empty() || self.may_hold(),
+            "nobody waits for nothing"
+        );
+        prop_assert!(
+            waits_for(Wake::Poll)
+                || waits_for(Wake::Limiter)
+                || self.deadline.is_some() != self.in_flight.is_empty(),
             "every fetch has its deadline"
         );
         self.check_published()?;
         Ok(out)
+    }
+
+    /// Whether somebody may wait for the limiter, and will be woken for it.
+    fn may_hold(&self) -> bool {
+        self.policy.on_limited == OnLimited::Wait && self.deadline.is_some()
     }
 
     /// A key is served only if a fetch delivered it, and no longer ago than the policy allows.
@@ -372,6 +388,7 @@ impl Watched {
     fn ask(&mut self, class: &Class) -> Ticket {
         self.next_ticket += 1;
         self.open.insert(self.next_ticket, (class.clone(), None));
+        self.asked.insert(self.next_ticket, self.now);
         self.next_ticket
     }
 
@@ -497,7 +514,13 @@ impl Watched {
         self.now = self.now.max(deadline.at);
         let out = self.handle(Event::Timeout)?;
         let overdue = matches!(out.first(), Some(Decision::Cancel(_)));
-        prop_assert!(overdue || deadline.wake == Wake::Poll, "a deadline without a reason");
+        prop_assert!(overdue || deadline.wake != Wake::FetchTimeout, "a deadline without a reason");
+        let limit = self.policy.limited_max_wait;
+        let waited_long = |ticket: &Ticket| self.asked[ticket] + limit <= self.now;
+        prop_assert!(
+            !self.in_flight.is_empty() || !self.open.keys().any(waited_long),
+            "somebody waits for the limiter for longer than the policy lets"
+        );
         prop_assert!(self.deadline.is_none_or(|next| next.at > self.now), "deadlines move on");
         Ok(())
     }
@@ -586,7 +609,7 @@ proptest! {
             watched.step(op)?;
         }
         // Let every fetch run into its time-out, in turn: then nobody waits any more.
-        for _ in 0..100 {
+        for _ in 0..500 {
             if watched.open.is_empty() {
                 break;
             }

@@ -84,7 +84,8 @@ fn bucket(policy: &Policy, count: u32) -> Span {
     Span::from_nanos(policy.limiter_interval.as_nanos().saturating_mul(u64::from(count)))
 }
 
-fn in_scope(policy: &Policy, cause: Cause) -> bool {
+/// Whether it holds back and counts fetches of this cause.
+pub(super) fn in_scope(policy: &Policy, cause: Cause) -> bool {
     match policy.limiter_scope {
         LimiterScope::All => true,
         LimiterScope::Miss => matches!(cause, Cause::Miss | Cause::BadSignature),

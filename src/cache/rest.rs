@@ -25,12 +25,12 @@ pub struct Rest<K> {
 
 impl<K: Clone, T> KeyCache<K, T> {
     /// What it knows, as seen from `now`, and until when that holds: what runs out of things that are past their time is
-    /// left out, and said beside it. `None` where that is more than one moment, while a fetch is under way, and where
+    /// left out, and said beside it. `None` where that is more than one moment, while anybody waits, and where
     /// the policy leaves lifetimes to chance.
     ///
     /// `now` may be any moment since something has changed.
     pub fn rest(&self, now: Time) -> Option<(Rest<K>, Time)> {
-        if !self.flights.is_empty() || self.policy.ttl_jitter > 0.0 {
+        if !self.flights.is_empty() || self.flights.holds_any() || self.policy.ttl_jitter > 0.0 {
             return None;
         }
         let counts_failures = self.policy.poll_interval > Span::ZERO;

@@ -35,6 +35,14 @@ impl Fleet {
         }
     }
 
+    /// Lets a fleet of our own begin at that moment: its timers run, and its windows open, from the moments of the plan. A
+    /// target has begun when it was ready.
+    pub(super) async fn begin(&self, at: Time, clock: Clock) {
+        let Self::Reference(fleet) = self else { return };
+        tokio::time::sleep_until(clock.instant(at).into()).await;
+        fleet.begin();
+    }
+
     /// Restarts replicas at their moments, and notes when each began. Those of one moment are restarted together, those
     /// of different moments by turns.
     pub(super) async fn keep_restarting(

@@ -37,6 +37,11 @@ impl Reference {
         &self.fetches
     }
 
+    /// What the policy does when a service starts.
+    pub(super) fn begin(&self) {
+        self.replicas.iter().flatten().for_each(|worker| worker.start());
+    }
+
     /// Starts a replica anew.
     pub(super) fn restart(&self, replica: u32) {
         for worker in &self.replicas[replica as usize] {
@@ -78,7 +83,6 @@ impl Site<'_> {
         if let Some(at) = plan.caches[instance as usize] {
             worker.preload(&published_then(plan, &issuer.keys, at), plan.freshness, at)?;
         }
-        worker.start();
         Ok(worker)
     }
 }

@@ -72,3 +72,20 @@ fn rejected_sessions_renew_with_what_they_got_or_log_in_anew() {
     assert_eq!(grants("on_reject = \"relogin\""), [("client_credentials", Some(200))].into());
     assert_eq!(grants("on_reject = \"keep\""), [].into());
 }
+
+/// The simulator's fleet begins when the warm-up does. If this one did before, its timers would run ahead of the plan.
+#[test]
+fn the_fleet_begins_with_the_warm_up_and_not_before() {
+    let plan = plan(&format!(
+        "warmup = \"2s\"\n[fleet]\ncache = \"cold\"\npolicy = {{ init = \"async\" }}\n{TRAFFIC}"
+    ));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let stage = runtime.block_on(Stage::set(&plan, Path::new(""))).unwrap();
+    let start = Time::ZERO - plan.warmup;
+    runtime.block_on(stage.fleet.begin(start, stage.clock));
+    let asked = || stage.fleet.fetches().first().map(|fetch| fetch.asked);
+    while asked().is_none() {
+        std::thread::yield_now();
+    }
+    assert!(asked().is_some_and(|asked| asked >= start), "{:?}", asked());
+}

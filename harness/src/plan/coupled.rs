@@ -1,6 +1,6 @@
 //! Plans whose requests depend on each other in ways that only playing each of them tells.
 
-use keyquake_core::{Coalescing, Readers, Time};
+use keyquake_core::{Coalescing, OnLimited, Readers, Span, Time};
 use keyquake_idp::Endpoint;
 
 use super::Plan;
@@ -30,6 +30,10 @@ pub(super) fn reason(plan: &Plan) -> Option<&'static str> {
         || plan.policy.readers_during_fetch == Readers::Block
     {
         Some("requests queue for the lock of a cache")
+    } else if plan.policy.on_limited == OnLimited::Wait {
+        Some("requests wait for a limiter to open")
+    } else if plan.policy.token_cache_ttl > Span::ZERO {
+        Some("tokens that have passed are remembered")
     } else if moments().any(|at| plan.timeline.active_key(at).is_none()) {
         Some("for a while no key signs")
     } else if renewed_after.saturating_add(plan.fetch_time) >= plan.token_lifetime {
@@ -57,6 +61,8 @@ mod tests {
             ("[fleet]\nconcurrency = 3", "workers handle only so many requests at a time"),
             ("[fleet.policy]\ncoalescing = \"lock_recheck\"", "requests queue for the lock of a cache"),
             ("[fleet.policy]\nreaders_during_fetch = \"block\"", "requests queue for the lock of a cache"),
+            ("[fleet.policy]\non_limited = \"wait\"", "requests wait for a limiter to open"),
+            ("[fleet.policy]\ntoken_cache_ttl = \"1s\"", "tokens that have passed are remembered"),
             ("[[rotation]]\nat = \"10s\"\nstyle = \"revoke\"\nreplace = false", "for a while no key signs"),
             ("[traffic]\nrate = \"10/s\"\nrenew_at = \"100%\"", "tokens can expire before they are renewed"),
         ];

@@ -165,11 +165,14 @@ impl Pair<'_> {
             _ if in_outages => "for as long as the JWKS cannot be had".to_owned(),
             _ => return None,
         };
-        // A set that is fetched for another key replaces the whole.
+        let remembers = self.policy.token_cache_ttl > Span::ZERO;
+        let what =
+            if remembers { "a removed key, or a token of it that has passed," } else { "a removed key" };
+        // A set that is fetched for another key replaces the whole. A token that is remembered asks for none.
         let replaced = self.policy.store == Store::Set && self.policy.on_unknown_kid != OnMiss::Reject;
-        let unless = if replaced { " (unless an unknown one makes it look)" } else { "" };
+        let unless = if replaced && !remembers { " (unless an unknown one makes it look)" } else { "" };
         Some(format!(
-            "this client keeps a removed key {kept}{unless}, and the key's own tokens live for {reach}: whoever has \
+            "this client keeps {what} {kept}{unless}, and the key's own tokens live for {reach}: whoever has \
              stolen it has that long"
         ))
     }
@@ -199,11 +202,13 @@ impl Pair<'_> {
         self.ends().saturating_sub(policy.refresh_ahead.max(share))
     }
 
-    /// How long a key is served that is not in the set any more.
+    /// How long tokens of a key pass that is not in the set any more: as long as it is served, and then as long as those
+    /// are remembered that came last.
     fn keeps(&self) -> Span {
         let under =
             if self.policy.store == Store::PerKidOverSet { self.policy.inner_ttl } else { Span::ZERO };
-        self.ends().saturating_add(self.policy.last_known_good).saturating_add(under)
+        let served = self.ends().saturating_add(self.policy.last_known_good).saturating_add(under);
+        served.saturating_add(self.policy.token_cache_ttl)
     }
 
     /// When a set that is only read is followed by another.
@@ -353,6 +358,11 @@ mod tests {
         let outage = only(risks(AT_ONCE, "stale_for = \"inf\""));
         assert!(outage.contains("for as long as the JWKS cannot be had"), "{outage}");
         assert_eq!(risks(AT_ONCE, "stale_for = \"inf\"\non_fetch_error = \"fail\""), [""; 0]);
+        let risk = only(risks(AT_ONCE, "ttl = \"10m\"\ntoken_cache_ttl = \"5m\""));
+        assert!(
+            risk.contains("a removed key, or a token of it that has passed, for up to 15m, and"),
+            "{risk}"
+        );
     }
 
     #[test]

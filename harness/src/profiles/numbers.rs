@@ -26,9 +26,12 @@ const ROTATION: &str = "[[rotation]]\nat = \"10ms\"\nstyle = \"just-in-time\"\n"
 const LOGINS: &str = "[[traffic.stream]]\nname = \"logins\"\ntoken = \"login\"\nrate = \"{rate}/s\"\n";
 const STRAY: &str =
     "[[traffic.stream]]\nname = \"stray\"\ntoken = \"unknown_kid\"\nburst = { at = \"2ms\", count = 1 }\n";
+/// The thief has one token, which a client that remembers tokens has seen before.
 const REVOCATION: &str = "[[rotation]]\nat = \"10ms\"\nstyle = \"revoke\"\n\
-    [[traffic.stream]]\nname = \"thief\"\ntoken = \"key:key-1\"\nfresh = true\nrate = \"{rate}/s\"\n";
-const OUTAGE: &str = "[[fault]]\nfrom = \"10ms\"\nfor = \"{rest}\"\njwks = { status = 503 }\n";
+    [[traffic.stream]]\nname = \"thief\"\ntoken = \"key:key-1\"\nrate = \"{rate}/s\"\n";
+/// With new tokens of known keys, which no client remembers.
+const OUTAGE: &str = "[[fault]]\nfrom = \"10ms\"\nfor = \"{rest}\"\njwks = { status = 503 }\n\
+    [[traffic.stream]]\nname = \"logins\"\ntoken = \"login\"\narrivals = \"even\"\nrate = \"{rate}/s\"\n";
 /// One a second for ten minutes.
 const STRAYS: &str = "[[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"1/s\"\n\
     from = \"1m\"\nuntil = \"11m\"\n";
@@ -40,7 +43,7 @@ pub(crate) struct Numbers {
     pub(crate) refused: Option<Worst>,
     /// The same if a token with a kid that nobody knows came right before.
     pub(crate) refused_after_stray: Option<Worst>,
-    /// How long tokens of a key are accepted that was taken from the set, while nothing else draws attention.
+    /// How long a token is accepted whose key was taken from the set, while nothing else draws attention.
     pub(crate) exposed: Option<Worst>,
     /// How long known keys verify after the endpoint has failed.
     pub(crate) survives: Option<Worst>,
@@ -55,7 +58,7 @@ impl Numbers {
     ///
     /// A profile that no scenario takes; the system has no randomness for keys.
     pub(crate) fn of(profile: &ClientProfile) -> anyhow::Result<Self> {
-        let Policy { ttl, inner_ttl, stale_for, last_known_good, .. } = profile.policy()?;
+        let Policy { ttl, inner_ttl, stale_for, last_known_good, token_cache_ttl, .. } = profile.policy()?;
         let Policy { poll_interval, limiter_interval, negative_ttl, http_min, .. } = profile.policy()?;
         let looks = if poll_interval > Span::ZERO { poll_interval } else { ttl };
         let refused = |lines: &[&str]| {
@@ -63,7 +66,8 @@ impl Numbers {
                 play(profile, &lines.concat(), length(&[looks, http_min, limiter_interval, negative_ttl]))?;
             Ok::<_, anyhow::Error>(worst(&cell, Metric::TimeToRecover))
         };
-        let exposed = play(profile, REVOCATION, length(&[looks, http_min, inner_ttl, last_known_good]))?;
+        let kept = [looks, http_min, inner_ttl, last_known_good, token_cache_ttl];
+        let exposed = play(profile, REVOCATION, length(&kept))?;
         let survives = play(profile, OUTAGE, length(&[ttl, http_min, inner_ttl, stale_for, poll_interval]))?;
         Ok(Self {
             refused: refused(&[ROTATION, LOGINS])?,

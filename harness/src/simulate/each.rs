@@ -10,7 +10,7 @@ use super::EPOCH;
 use super::agenda::Agenda;
 use super::fleet::Ticket;
 use super::service::Service;
-use super::token::Token;
+use super::token::{Name, Token};
 use super::world::World;
 use crate::arrivals::{Arrival, Arrivals};
 use crate::measure::Run;
@@ -50,8 +50,7 @@ struct Request {
     arrival: Arrival,
     instance: u32,
     token: TokenFacts,
-    /// Which of its session's tokens it carries, if a session's.
-    token_number: u64,
+    name: Name,
 }
 
 impl<'p> Simulation<'p> {
@@ -126,32 +125,32 @@ impl<'p> Simulation<'p> {
     }
 
     fn send(&mut self, arrival: Arrival) {
-        let Some((facts, token_number)) = self.token_for(&arrival) else { return };
         let ticket = self.started;
+        let Some((facts, name)) = self.token_for(&arrival, ticket) else { return };
         self.started += 1;
         let Some(token) = Token::new(facts, &self.service.world, ticket) else { return };
         let instance = arrival.replica * self.plan.workers + arrival.connection % self.plan.workers;
-        self.under_way.insert(ticket, Request { arrival, instance, token: facts, token_number });
-        self.service.enter(ticket, token, instance, self.now);
+        self.under_way.insert(ticket, Request { arrival, instance, token: facts, name });
+        self.service.enter(ticket, token.named(name), instance, self.now);
         self.settle();
     }
 
     /// What a request carries: its session's token, or one that is made for it. `None` for a login that no key signs.
-    fn token_for(&mut self, arrival: &Arrival) -> Option<(TokenFacts, u64)> {
+    fn token_for(&mut self, arrival: &Arrival, ticket: Ticket) -> Option<(TokenFacts, Name)> {
         if let Some(session) = arrival.session {
             let Held { token, number } = self.sessions.held(session);
-            return Some((*token, *number));
+            return Some((*token, Name::Held(session, *number)));
         }
         let stream = &self.plan.streams[arrival.stream];
         let key = tokens::signer(stream.token, &self.plan.timeline, arrival.at)?;
         let issued = self.service.world.pace().unix(arrival.at);
         let made = || tokens::facts(self.plan, stream, key, issued);
-        let token = if stream.fresh {
-            made()
+        Some(if stream.fresh {
+            (made(), Name::Fresh(ticket))
         } else {
-            *self.repeated.entry((arrival.stream, key)).or_insert_with(made)
-        };
-        Some((token, 0))
+            let token = *self.repeated.entry((arrival.stream, key)).or_insert_with(made);
+            (token, Name::Repeated(arrival.stream, key))
+        })
     }
 
     /// Folds away what has ended, and lets sessions react.
@@ -173,8 +172,8 @@ impl<'p> Simulation<'p> {
             ended: self.now,
             outcome,
         });
-        if let Some(session) = request.arrival.session
-            && self.sessions.ended(session, request.token_number, (outcome, denied), self.now)
+        if let Name::Held(session, number) = request.name
+            && self.sessions.ended(session, number, (outcome, denied), self.now)
         {
             self.fold.locked_out(self.now, session);
         }

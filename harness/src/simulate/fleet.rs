@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Rest, Time};
+use keyquake_core::{Answer, Decision, Event, FetchId, KeyCache, Rest, Time, Wake};
 use keyquake_idp::{JwksLog, JwksLogEntry};
 use rand::Rng;
 
@@ -38,6 +38,8 @@ pub(super) struct Cache {
     changed: Time,
     /// How many of its fetches are under way.
     flying: u32,
+    /// How many lookups it has not answered.
+    waiting: u32,
 }
 
 /// What has passed between a fleet and its IdP.
@@ -175,19 +177,33 @@ impl Fleet {
         let mut decisions = Vec::new();
         let it = &mut self.caches[number];
         self.touched.push(it.instance);
+        it.waiting += u32::from(matches!(event, Event::Lookup { .. } | Event::BadSignature { .. }));
         let before = it.cache.generation();
-        let deadline = it.cache.handle(event, now, &mut decisions).map(|deadline| deadline.at);
+        let next = it.cache.handle(event, now, &mut decisions);
+        let deadline = next.map(|deadline| deadline.at);
         if it.cache.generation() != before {
             it.changed = now;
         }
         let mut reaction = Reaction::default();
         if it.deadline != deadline {
             it.deadline = deadline;
+            let instance = it.instance;
+            let opens = next.filter(|next| next.wake == Wake::Limiter).map(|next| next.at);
+            if let Some(opens) = opens {
+                // From the first of these on lookups wait, and from the second on they fetch.
+                let waits_from = opens - self.caches[number].cache.policy().limited_max_wait;
+                self.note_change(instance, waits_from);
+                self.note_change(instance, opens);
+            }
             reaction.pending.extend(deadline.map(|at| (at, Pending::Deadline(number))));
         }
         for decision in decisions {
             match decision {
-                Decision::Answer(ticket, answer) => reaction.answers.push((ticket, answer)),
+                Decision::Answer(ticket, answer) => {
+                    let waiting = &mut self.caches[number].waiting;
+                    *waiting = waiting.saturating_sub(1);
+                    reaction.answers.push((ticket, answer));
+                }
                 Decision::Fetch(id) => reaction.pending.push(self.fetch(number, id, now, world)),
                 Decision::Cancel(id) => drop(self.end_flight(number, id, now)),
             }
@@ -198,9 +214,9 @@ impl Fleet {
     /// What becomes of something that was pending.
     pub(super) fn resume(&mut self, pending: Pending, now: Time, world: &mut World) -> Reaction {
         match pending {
-            // What was restarted has no timer any more, but still answers those who wait.
-            Pending::Deadline(number) if self.is_gone(number) => Reaction::default(),
-            Pending::Deadline(number) if self.caches[number].deadline.is_some_and(|at| at <= now) => {
+            Pending::Deadline(number)
+                if !self.is_gone(number) && self.caches[number].deadline.is_some_and(|at| at <= now) =>
+            {
                 self.handle(number, Event::Timeout, now, world)
             }
             Pending::Deadline(_) => Reaction::default(),
@@ -215,9 +231,10 @@ impl Fleet {
         }
     }
 
+    /// Whether a cache has ended with its process: nobody waits for it any more, and it has no timer.
     fn is_gone(&self, number: usize) -> bool {
-        let Cache { instance, flying, .. } = self.caches[number];
-        self.cache_of(instance) != number && flying == 0
+        let Cache { instance, waiting, .. } = self.caches[number];
+        waiting == 0 && self.cache_of(instance) != number
     }
 
     fn fetch(&mut self, number: usize, id: FetchId, now: Time, world: &mut World) -> (Time, Pending) {
@@ -270,5 +287,5 @@ impl Fleet {
 pub(super) fn cold(plan: &Plan, instance: u32, now: Time) -> anyhow::Result<Cache> {
     let jitter_seed = seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64();
     let cache = KeyCache::new(plan.policy.clone(), jitter_seed)?;
-    Ok(Cache { instance, cache, deadline: None, changed: now, flying: 0 })
+    Ok(Cache { instance, cache, deadline: None, changed: now, flying: 0, waiting: 0 })
 }

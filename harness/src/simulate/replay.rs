@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use keyquake_core::{Span, Time, UnixTime};
-use keyquake_idp::Pace;
-use keyquake_reports::record::Record;
+use keyquake_idp::{KeyId, Pace};
+use keyquake_reports::record::{JwksRequest, Record};
 
 use super::EPOCH;
 use super::service::Service;
-use super::token::Token;
+use super::token::{Name, Token};
 use super::world::{Script, ScriptedFetch, World};
 use crate::observe::{Outcome, TracedRequest};
 use crate::oracle::TokenFacts;
@@ -21,6 +21,9 @@ use crate::tokens;
 /// What a run does not record of a change in a cache: how long a request is on its way there, and an answer back; by the
 /// wall clock.
 const ON_THE_WAY: Span = Span::from_millis(5);
+
+/// How much later the same fetch may begin live, whose process the machine may stop for a while; by the wall clock.
+const ON_TIME: Span = Span::from_millis(50);
 
 /// A live run held against its replay.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,16 +79,17 @@ pub(crate) fn replay(plan: &Plan, record: &Record, requests: &[TracedRequest]) -
         .collect();
     sent.sort_by_key(|(at, _)| *at);
     let pace = Pace::new(plan.speed, EPOCH)?;
-    let world = World::new(plan, pace)?.scripted(script(record));
+    let world = World::new(plan, pace)?.scripted(script(record, ON_TIME.scale(plan.speed)));
     let mut service = Service::new(plan, world, &plan.runbook.restarts)?;
     let mut ended: BTreeMap<u64, Outcome> = BTreeMap::new();
+    let mut held = BTreeMap::new();
     for ((at, request), ticket) in sent.iter().zip(0..) {
         while let Some(due) = service.next().filter(|due| due <= at) {
             service.advance(due)?;
         }
         let facts = facts(plan, request, pace.unix(Time::ZERO));
         if let Some(token) = Token::new(facts, &service.world, ticket) {
-            service.enter(ticket, token, request.instance, *at);
+            service.enter(ticket, token.named(name(plan, request, ticket, &mut held)), request.instance, *at);
         }
         note(&mut ended, service.ended());
     }
@@ -139,20 +143,34 @@ fn facts(plan: &Plan, request: &TracedRequest, zero: UnixTime) -> TokenFacts {
     }
 }
 
-/// When each instance had the answers to its fetches, in their order, and the how-manieth at the endpoint each was.
-fn script(record: &Record) -> Script {
+/// Which token a request carried. Of a session's, `held` has those that were seen so far: by a trace they are told apart by
+/// their keys and by when they expire, so that two of one second count as one.
+fn name(
+    plan: &Plan,
+    request: &TracedRequest,
+    ticket: u64,
+    held: &mut BTreeMap<(u32, KeyId, i64), u64>,
+) -> Name {
+    let Some(session) = request.session else {
+        let fresh = plan.streams[request.stream].fresh;
+        return if fresh { Name::Fresh(ticket) } else { Name::Repeated(request.stream, request.key) };
+    };
+    let seen = held.len() as u64;
+    Name::Held(session, *held.entry((session, request.key, request.expires_s)).or_insert(seen))
+}
+
+/// When each instance began its fetches and had the answers, and the how-manieth at the endpoint each was.
+fn script(record: &Record, near: Span) -> Script {
     let instances = record.cells.iter().flat_map(|cell| &cell.instances).zip(0_u32..);
-    let mut fetches: Vec<(f64, u32, Option<f64>)> = instances
-        .flat_map(|(instance, number)| {
-            let requests = instance.jwks_requests.iter();
-            requests.map(move |request| (request.at_s, number, request.received_s))
-        })
+    let mut fetches: Vec<(u32, &JwksRequest)> = instances
+        .flat_map(|(instance, number)| instance.jwks_requests.iter().map(move |request| (number, request)))
         .collect();
-    fetches.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut script = Script::new();
-    for ((_, instance, received), number) in fetches.into_iter().zip(0..) {
-        let received = received.map(moment);
-        script.entry(instance).or_default().push_back(ScriptedFetch { number, received });
+    fetches.sort_by(|(_, a), (_, b)| a.at_s.total_cmp(&b.at_s));
+    let mut script = Script { near, ..Script::default() };
+    for ((instance, request), number) in fetches.into_iter().zip(0..) {
+        let asked = moment(request.asked_s.unwrap_or(request.at_s));
+        let fetch = ScriptedFetch { number, asked, received: request.received_s.map(moment) };
+        script.fetches.entry(instance).or_default().push_back(fetch);
     }
     script
 }
@@ -181,6 +199,26 @@ mod tests {
             expires_s: 3_600,
             outcome,
         }
+    }
+
+    /// A token that is remembered outlives its key in the replay too: it is told by its session, its key and its end.
+    #[test]
+    fn a_token_that_came_before_is_known_again() {
+        let plan = plan(&LINES.replace("ttl = ", "token_cache_ttl = \"inf\", ttl = "));
+        let record = simulate::run(&plan, "").unwrap().record();
+        let old = |millis, session, expires_s, outcome| {
+            let session = Some(session);
+            TracedRequest { session, key: KeyId::FIRST, expires_s, ..request(millis, outcome) }
+        };
+        let (accepted, rejected) = (Outcome::Accepted(200), Outcome::Rejected(401));
+        let requests = [
+            old(25_000, 0, 3_600, accepted),
+            old(40_000, 0, 3_600, accepted),
+            old(41_000, 0, 3_601, rejected),
+            old(42_000, 1, 3_600, rejected),
+        ];
+        let agreement = replay(&plan, &record, &requests).unwrap();
+        assert_eq!((agreement.requests, agreement.differ), (4, 0), "{agreement:?}");
     }
 
     #[test]

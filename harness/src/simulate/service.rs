@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use keyquake_core::{Answer, Event, KeyCache, KeyVersion, Keys, Rejection, Rest, Standing, Time};
+use keyquake_core::{Answer, Event, KeyCache, KeyVersion, Keys, Rejection, Rest, Standing, Time, TokenCache};
 
 use super::agenda::Agenda;
 use super::counter::Counter;
 use super::fleet::{Fleet, Log, Pending, Reaction, Ticket};
-use super::token::Token;
+use super::token::{Name, Token};
 use super::world::{Served, World};
 use crate::observe::Outcome;
 use crate::plan::Plan;
@@ -24,6 +24,8 @@ pub(super) struct Service<'p> {
     /// How many of them have a client that waits.
     awaited: usize,
     ended: Vec<(Ticket, Outcome)>,
+    /// The tokens that have passed, by the cache of keys beside them, where they are remembered.
+    tokens: BTreeMap<usize, TokenCache<Name>>,
     /// Who handles so many requests at a time, by cache, where there is a limit.
     places: BTreeMap<usize, Places>,
     /// The caches at which a place has become free.
@@ -83,6 +85,7 @@ impl<'p> Service<'p> {
             under_way: BTreeMap::new(),
             awaited: 0,
             ended: Vec::new(),
+            tokens: BTreeMap::new(),
             places: BTreeMap::new(),
             freed: Vec::new(),
         };
@@ -239,7 +242,10 @@ impl<'p> Service<'p> {
     fn handle(&mut self, ticket: Ticket, now: Time) {
         let Some(request) = self.under_way.get_mut(&ticket) else { return };
         request.handled = true;
-        let (cache, class) = (request.cache, request.token.class.clone());
+        let (cache, name, class) = (request.cache, request.token.name, request.token.class.clone());
+        if self.is_known(cache, name, now) {
+            return self.end(ticket, Outcome::Accepted(200));
+        }
         match class {
             Some(class) => {
                 let event = Event::Lookup { class, ticket };
@@ -248,6 +254,25 @@ impl<'p> Service<'p> {
             }
             None => self.refuse(ticket, Rejection::AlgorithmDenied),
         }
+    }
+
+    /// Whether a token has passed here before, and that is remembered.
+    fn is_known(&mut self, cache: usize, token: Name, now: Time) -> bool {
+        let date = self.world.pace().unix(now);
+        self.tokens.get_mut(&cache).is_some_and(|tokens| tokens.knows(&token, now, date))
+    }
+
+    /// A token has passed.
+    fn accept(&mut self, ticket: Ticket, now: Time) {
+        // With its client a request is gone, unless it has a thread of its own.
+        let to_the_end = |request: &&Request| !request.given_up || self.plan.capacity.is_some();
+        if let Some(Request { token, cache, .. }) = self.under_way.get(&ticket).filter(to_the_end)
+            && let Some(none_yet) = TokenCache::new(&self.plan.policy)
+        {
+            let tokens = self.tokens.entry(*cache).or_insert(none_yet);
+            tokens.remember(token.name, token.facts.expires, now);
+        }
+        self.end(ticket, Outcome::Accepted(200));
     }
 
     fn carry_out(&mut self, reaction: Reaction, now: Time) {
@@ -266,7 +291,7 @@ impl<'p> Service<'p> {
             Ok(keys) if request.token.is_signed_by(&keys) => {
                 let date = self.world.pace().unix(now);
                 match request.token.check(date, self.plan.policy.leeway) {
-                    Ok(()) => self.end(ticket, Outcome::Accepted(200)),
+                    Ok(()) => self.accept(ticket, now),
                     Err(rejection) => self.refuse(ticket, rejection),
                 }
             }

@@ -188,12 +188,18 @@ impl<'p> Simulation<'p> {
                 break;
             }
             self.now = self.now.max(next);
-            if self.turns.first().is_some_and(|at| *at <= self.now) {
+            let turns = self.turns.first().is_some_and(|at| *at <= self.now);
+            if turns {
                 self.turns.pop_first();
                 self.turn();
             }
             self.service.advance(self.now)?;
             self.settle();
+            // Only now: what restarts at a turn has another cache by then.
+            if turns {
+                self.look_everywhere();
+                self.burst();
+            }
             if self.next_of_clients().is_some_and(|at| at <= self.now) {
                 self.advance_clients();
             }
@@ -239,8 +245,6 @@ impl<'p> Simulation<'p> {
         }
         self.share_keys();
         self.some_come_or_go();
-        self.look_everywhere();
-        self.burst();
     }
 
     /// What the oracle says of a flow's tokens from now on.

@@ -167,6 +167,104 @@ fn a_restart_empties_the_caches_and_a_revoked_key_is_refused_from_then_on() {
     assert_eq!(cell.metrics.login_storm.requests, 100);
 }
 
+/// A thief who has used a token before has it pass on for as long as it is remembered; one who makes another is refused as
+/// soon as the key is gone from the cache.
+#[test]
+fn a_stolen_token_lives_on_in_a_cache_of_tokens_and_a_fresh_one_does_not() {
+    let exposure = |policy: &str| {
+        let cell = cell(&format!(
+            "[[rotation]]\nat = \"10s\"\nstyle = \"revoke\"\n[fleet]\nreplicas = 2\ncache = {{ age = \"0s\" }}\n\
+             policy = {{ ttl = \"15s\", on_unknown_kid = \"reject\", {policy} }}\n{STEADY}\
+             [[traffic.stream]]\nname = \"fresh\"\ntoken = \"key:key-1\"\nfresh = true\nrate = \"40/s\"\n\
+             [[traffic.stream]]\nname = \"repeated\"\ntoken = \"key:key-1\"\nrate = \"40/s\"\n"
+        ));
+        let exposures = &cell.episodes[0].metrics.revocation_exposure;
+        ["fresh", "repeated"].map(|name| {
+            let lasted = exposures.iter().find(|exposure| exposure.stream == name).unwrap().lasted;
+            (lasted.seconds, lasted.at_least)
+        })
+    };
+    let until = |(seconds, at_least): (f64, bool), expected: f64| {
+        assert!((expected - 1.0..=expected).contains(&seconds) && !at_least, "{seconds} s, not {expected}");
+    };
+    // The keys are dropped 15 s after they came, 5 s after the revocation.
+    for lasted in exposure("") {
+        until(lasted, 5.0);
+    }
+    // The token passed its checks last at 15 s at the latest, and again each 20 s before.
+    let [fresh, (repeated, at_least)] = exposure("token_cache_ttl = \"20s\"");
+    until(fresh, 5.0);
+    assert!((5.0..=25.0).contains(&repeated) && !at_least, "{repeated}");
+    assert!(repeated > 8.0, "{repeated}");
+    let [fresh, (_, at_least)] = exposure("token_cache_ttl = \"inf\"");
+    until(fresh, 5.0);
+    assert!(at_least, "to the end of the run");
+}
+
+/// A stray token uses up the fetch of a minute; whoever needs the next one waits for it in the last 20 s.
+#[test]
+fn those_who_may_wait_for_the_limiter_are_late_instead_of_refused() {
+    let metrics = |policy: &str, timeout: &str| {
+        cell(&format!(
+            "duration = \"80s\"\n[[rotation]]\nat = \"10s\"\nstyle = \"just-in-time\"\n[fleet]\ncache = {{ age = \"0s\" }}\n\
+             policy = {{ ttl = \"1h\", limiter = \"window\", limiter_burst = 1, limiter_interval = \"60s\", {policy} }}\n\
+             {STEADY}sessions = 10\ntimeout = \"{timeout}\"\n\
+             [[traffic.stream]]\nname = \"stray\"\ntoken = \"unknown_kid\"\nburst = {{ at = \"5s\", count = 1 }}\n\
+             [[traffic.stream]]\nname = \"logins\"\ntoken = \"login\"\nrate = \"20/s\"\n"
+        ))
+        .metrics
+    };
+    // From 10 s until the minute ends at 65 s each login is refused.
+    let refused = metrics("on_limited = \"reject\"", "30s").all;
+    assert!((1_000..=1_200).contains(&refused.statuses[&401]), "{refused:?}");
+    assert!(refused.latency_ms.unwrap().max < 1_000.0);
+    // From 45 s on it waits, for 10 s on average.
+    let waiting = "on_limited = \"wait\", limited_max_wait = \"20s\"";
+    let late = metrics(waiting, "30s");
+    assert!((600..=800).contains(&late.all.statuses[&401]), "{:?}", late.all);
+    assert_eq!(late.all.outcomes.get("timed_out"), None);
+    let longest = late.all.latency_ms.unwrap().max;
+    assert!((19_500.0..=20_100.0).contains(&longest), "{longest}");
+    assert_eq!(late.jwks.jwks_requests, 2);
+    // A client that has less patience does not see that.
+    let lost = metrics(waiting, "5s").all;
+    assert!((250..=350).contains(&lost.outcomes["timed_out"]), "{lost:?}");
+}
+
+/// Of more tokens than there is room for, none is remembered until it comes again.
+#[test]
+fn a_cache_of_tokens_that_is_too_small_is_none() {
+    let denied = |policy: &str| {
+        let traffic =
+            "[traffic]\nrate = \"100/s\"\nsessions = 10\nbalance = \"sticky\"\non_reject = \"keep\"\n";
+        cell(&format!(
+            "[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\njwks = {{ status = 503 }}\n[fleet]\ncache = {{ age = \"0s\" }}\n\
+             policy = {{ ttl = \"11s\", on_fetch_error = \"fail\", {policy} }}\n{traffic}"
+        ))
+        .metrics
+        .all
+        .denied
+    };
+    let none = denied("");
+    assert!(none > 1_500, "{none}");
+    assert_eq!(denied("token_cache_ttl = \"inf\", token_cache_max = 10"), 0, "an outage that nobody feels");
+    let few = denied("token_cache_ttl = \"inf\", token_cache_max = 1");
+    assert!(few > none * 8 / 10, "{few} of {none}");
+}
+
+#[test]
+fn the_timer_of_a_cache_ends_with_its_process() {
+    let polls = |runbook: &str| {
+        fetches(&format!(
+            "{runbook}[fleet]\ncache = {{ age = \"0s\" }}\npolicy = {{ ttl = \"inf\", poll_interval = \"10s\" }}\n{STEADY}"
+        ))
+    };
+    // At 10 s, 20 s and so on, before the run ends at 60 s.
+    assert_eq!(polls(""), 5.0);
+    // At 10 s and 20 s, at 25 s by the first lookup after the restart, and from then on every 10 s: 35, 45 and 55 s.
+    assert_eq!(polls("[[runbook]]\nwhen = \"25s\"\ndo = { restart = {} }\n"), 6.0);
+}
+
 #[test]
 fn sessions_get_no_token_while_the_endpoint_is_down() {
     let requests = |fault: &str| {

@@ -1,7 +1,7 @@
 //! A token as a validator meets it: nothing but what the checks would find.
 
 use keyquake_core::{Class, KeyVersion, Keys, Kid, Rejection, Span, UnixTime};
-use keyquake_idp::Forgery;
+use keyquake_idp::{Forgery, KeyId};
 
 use super::world::World;
 use crate::oracle::TokenFacts;
@@ -10,6 +10,7 @@ use crate::oracle::TokenFacts;
 #[derive(Clone, Debug)]
 pub(super) struct Token {
     pub(super) facts: TokenFacts,
+    pub(super) name: Name,
     /// What it says about its key; `None` when it is refused before anyone looks for one.
     pub(super) class: Option<Class>,
     /// The key that made its signature; `None` for noise.
@@ -18,8 +19,20 @@ pub(super) struct Token {
     from: UnixTime,
 }
 
+/// Which of all tokens it is. The endpoint that it is for, and its nonce, follow from that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Name {
+    /// Made for one request; its number.
+    Fresh(u64),
+    /// Sent by a stream again and again, with this key.
+    Repeated(usize, KeyId),
+    /// The session's token of this number.
+    Held(u32, u64),
+}
+
 impl Token {
-    /// The token of these facts. `number` tells strays from each other. `None` for a key that never was.
+    /// The token of these facts, made for one request. `number` tells such tokens from each other. `None` for a key that
+    /// never was.
     pub(super) fn new(facts: TokenFacts, world: &World, number: u64) -> Option<Self> {
         let key = world.key(facts.key)?;
         let stray =
@@ -30,7 +43,13 @@ impl Token {
             Some(Forgery::BadSignature) => (Some(key.class.clone()), None),
             _ => (Some(key.class.clone()), Some(key.version)),
         };
-        Some(Self { facts, class, version, from: facts.expires - world.token_lifetime() })
+        let from = facts.expires - world.token_lifetime();
+        Some(Self { facts, name: Name::Fresh(number), class, version, from })
+    }
+
+    /// The same, if it is this one.
+    pub(super) fn named(self, name: Name) -> Self {
+        Self { name, ..self }
     }
 
     /// Whether one of these keys made its signature.

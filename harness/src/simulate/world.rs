@@ -37,14 +37,22 @@ pub(super) struct World {
     served_until: Time,
 }
 
-/// The fetches of each instance, in order.
-pub(super) type Script = BTreeMap<u32, VecDeque<ScriptedFetch>>;
+/// How fetches are known to have gone.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    /// Those of each instance, in order.
+    pub(super) fetches: BTreeMap<u32, VecDeque<ScriptedFetch>>,
+    /// How much earlier or later the same fetch may begin here.
+    pub(super) near: Span,
+}
 
 /// A fetch as it is known to have gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ScriptedFetch {
     /// How many requests for the key set came before it.
     pub(super) number: u64,
+    /// When the cache asked.
+    pub(super) asked: Time,
     /// When the cache had its answer.
     pub(super) received: Option<Time>,
 }
@@ -155,8 +163,7 @@ impl World {
 
     /// What a request for the key set is answered that arrives now.
     pub(super) fn ask(&mut self, now: Time, instance: u32) -> Served {
-        let script = self.script.as_mut().and_then(|script| script.get_mut(&instance));
-        let scripted = script.and_then(VecDeque::pop_front);
+        let scripted = self.script.as_mut().and_then(|script| script.next(now, instance));
         let number = scripted.map_or_else(|| self.count(Endpoint::Jwks), |fetch| fetch.number);
         let strike =
             self.strike(now, RequestFacts { endpoint: Endpoint::Jwks, instance: Some(instance), number });
@@ -249,6 +256,20 @@ impl World {
 
     fn end_of(&self, fault: FaultId) -> Time {
         self.timeline().fault(fault).map_or(Time::NEVER, |window| window.until)
+    }
+}
+
+impl Script {
+    /// The fetch that an instance begins now, if it is known. What had ended before is none of this time, nor is what
+    /// began much later: a fetch more or less must not make all that follow go as their neighbours went.
+    fn next(&mut self, now: Time, instance: u32) -> Option<ScriptedFetch> {
+        let fetches = self.fetches.get_mut(&instance)?;
+        let is_over = |fetch: &ScriptedFetch| fetch.received.unwrap_or(fetch.asked) + self.near < now;
+        while fetches.front().is_some_and(is_over) {
+            fetches.pop_front();
+        }
+        fetches.front().filter(|fetch| fetch.asked <= now + self.near)?;
+        fetches.pop_front()
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Method;
 use axum::routing::get;
-use keyquake_core::{Algorithm, Freshness, LimiterKind, OnMiss, Policy, Response, Span, Time, UnixTime};
+use keyquake_core::{
+    Algorithm, Freshness, LimiterKind, OnLimited, OnMiss, Policy, Response, Span, Time, UnixTime,
+};
 use keyquake_idp::{Clock, Forgery};
 use tokio::net::TcpListener;
 use tokio::time::advance;
@@ -108,6 +110,38 @@ async fn the_limiter_refuses_further_unknown_keys() {
 
     let reply = stage.api(&forged(&known, Forgery::UnknownKid)).await.unwrap();
     assert_eq!(outcome(&reply), (429, "refetch_limited"));
+    assert!(!stage.has_fetched());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_held_back_may_wait_for_the_limiter() {
+    let mut stage = Stage::new(Policy {
+        limiter: LimiterKind::Window,
+        limiter_burst: 1,
+        limiter_interval: Span::from_secs(60),
+        on_limited: OnLimited::Wait,
+        limited_max_wait: Span::from_secs(20),
+        ..Policy::default()
+    });
+    let [known, new] = [signer(ES256), signer(ES256)];
+    stage.replica.preload(&jwks(&[&known]), Freshness::UNSAID, Time::ZERO).unwrap();
+    let stray = stage.api(&forged(&known, Forgery::UnknownKid));
+    stage.next_fetch().await.send(delivery(&[&known])).unwrap();
+    assert_eq!(outcome(&stray.await.unwrap()), (401, "kid_unknown"));
+
+    let opens = stage.clock.now() + Span::from_secs(60);
+    advance(Duration::from_secs(30)).await;
+    assert_eq!(outcome(&stage.api(&token(&new)).await.unwrap()), (401, "refetch_limited"));
+    advance(Duration::from_secs(15)).await;
+    let waiting = [stage.api(&token(&new)), stage.api(&token(&new))];
+    settle().await;
+    assert_eq!(stage.api(&token(&known)).await.unwrap().status, 200);
+    let fetch = stage.next_fetch().await;
+    assert!(stage.clock.now().since(opens) < Span::from_millis(5), "{:?}", stage.clock.now());
+    fetch.send(delivery(&[&known, &new])).unwrap();
+    for reply in waiting {
+        assert_eq!(reply.await.unwrap().status, 200);
+    }
     assert!(!stage.has_fetched());
 }
 
@@ -287,6 +321,121 @@ async fn a_restart_leaves_a_cold_cache_and_nobody_behind() {
     assert_eq!(after.await.unwrap().status, 200);
     fetch.send(delivery(&[&key])).unwrap();
     assert_eq!(before.await.unwrap().status, 200, "who came before the restart is answered by the old cache");
+}
+
+/// A policy that remembers tokens for a minute and keys until they are replaced.
+fn remembering() -> Policy {
+    Policy { token_cache_ttl: Span::from_secs(60), ttl: Span::INFINITE, ..Policy::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_passed_outlives_its_key_and_a_fresh_one_does_not() {
+    let stage = Stage::new(Policy { on_unknown_kid: OnMiss::Reject, ..remembering() });
+    let [stolen, next] = [signer(ES256), signer(ES256)];
+    let deliver =
+        |keys: &[&_]| stage.replica.preload(&jwks(keys), Freshness::UNSAID, stage.clock.now()).unwrap();
+    deliver(&[&stolen]);
+    let [repeated, fresh] = [token(&stolen), token(&stolen)];
+    assert_eq!(stage.api(&repeated).await.unwrap().status, 200);
+    deliver(&[&next]);
+    assert_eq!(outcome(&stage.api(&repeated).await.unwrap()), (200, "accepted"));
+    assert_eq!(outcome(&stage.api(&fresh).await.unwrap()), (401, "kid_unknown"));
+    advance(Duration::from_secs(59)).await;
+    assert_eq!(stage.api(&repeated).await.unwrap().status, 200);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(outcome(&stage.api(&repeated).await.unwrap()), (401, "kid_unknown"), "a hit prolongs nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_other_token_passes_for_one_that_has() {
+    let stage = Stage::new(remembering());
+    let key = signer(ES256);
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
+    let passed = token(&key);
+    assert_eq!(stage.api(&passed).await.unwrap().status, 200);
+    // The last character of a signature of 64 bytes holds two bits of it.
+    let (rest, last) = passed.split_at(passed.len() - 1);
+    let other = if last == "A" { "Q" } else { "A" };
+    assert_eq!(outcome(&stage.api(&format!("{rest}{other}")).await.unwrap()), (401, "bad_signature"));
+    for spoiled in [rest.to_owned(), format!("{passed}="), format!("{passed}.")] {
+        assert_eq!(outcome(&stage.api(&spoiled).await.unwrap()), (401, "malformed"));
+    }
+    for forgery in [Forgery::BadSignature, Forgery::WrongAudience, Forgery::Expired] {
+        let forged = forged(&key, forgery);
+        for _ in 0..2 {
+            assert_eq!(
+                stage.api(&forged).await.unwrap().status,
+                401,
+                "{forgery:?}: a refusal is not remembered"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_token_was_checked_against_counts_for_that_alone() {
+    let stage = Stage::new(remembering());
+    let key = signer(ES256);
+    stage.replica.preload(&jwks(&[&key]), Freshness::UNSAID, Time::ZERO).unwrap();
+    let credentials = format!("Bearer {}", id_token(&key, Some("n-0S6_WzA2Mj")));
+    let with = |nonce: &'static str| [("authorization", credentials.clone()), ("x-nonce", nonce.to_owned())];
+    for (path, nonce, expected) in [
+        ("/session", "n-0S6_WzA2Mj", (200, "accepted")),
+        ("/session", "n-0S6_WzA2Mj", (200, "accepted")),
+        ("/session", "n-0S6", (401, "nonce")),
+        ("/session", "n-0S6_WzA2Mk", (401, "nonce")),
+        ("/api", "n-0S6_WzA2Mj", (401, "malformed")),
+    ] {
+        let headers = with(nonce);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(outcome(&stage.get(path, &headers).await.unwrap()), expected, "{path} {nonce}");
+    }
+    let headers = [("authorization", credentials.as_str())];
+    assert_eq!(outcome(&stage.get("/session", &headers).await.unwrap()), (401, "nonce"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_remembered_until_it_expires_and_then_checked_each_time() {
+    let stage = Stage::new(Policy {
+        token_cache_ttl: Span::INFINITE,
+        on_unknown_kid: OnMiss::Reject,
+        leeway: Span::from_secs(300),
+        ..remembering()
+    });
+    let [key, next] = [signer(ES256), signer(ES256)];
+    let deliver =
+        |keys: &[&_]| stage.replica.preload(&jwks(keys), Freshness::UNSAID, stage.clock.now()).unwrap();
+    deliver(&[&key]);
+    let token = token(&key);
+    assert_eq!(stage.api(&token).await.unwrap().status, 200);
+    advance(Duration::from_secs(3_599)).await;
+    deliver(&[&next]);
+    assert_eq!(stage.api(&token).await.unwrap().status, 200);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(outcome(&stage.api(&token).await.unwrap()), (401, "kid_unknown"), "its hour is over");
+    deliver(&[&key]);
+    assert_eq!(stage.api(&token).await.unwrap().status, 200, "within the leeway");
+    deliver(&[&next]);
+    assert_eq!(outcome(&stage.api(&token).await.unwrap()), (401, "kid_unknown"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_waited_for_its_key_is_remembered_and_a_restart_forgets_it() {
+    let mut stage = Stage::new(remembering());
+    let key = signer(ES256);
+    let token = token(&key);
+    let reply = stage.api(&token);
+    stage.next_fetch().await.send(delivery(&[&key])).unwrap();
+    assert_eq!(reply.await.unwrap().status, 200);
+    stage.replica.preload(&jwks(&[&signer(ES256)]), Freshness::UNSAID, Time::ZERO).unwrap();
+    assert_eq!(stage.api(&token).await.unwrap().status, 200);
+    assert!(!stage.has_fetched());
+    stage.replica.restart().unwrap();
+    let reply = stage.api(&token);
+    settle().await;
+    assert!(!reply.is_finished());
+    stage.next_fetch().await.send(Response::unanswered()).unwrap();
+    assert_eq!(outcome(&reply.await.unwrap()), (503, "jwks_unavailable"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -348,3 +348,162 @@ fn headers_may_be_ignored_when_they_are_out_of_range() {
     assert_eq!(stored_for(base(), no_cache), Some(5));
     assert_eq!(stored_for(Policy { http_no_cache: NoCache::Ignore, ..base() }, no_cache), Some(20));
 }
+
+/// One fetch in 30 s for unknown kids, of which the first was started at second 0; who needs another waits for up to 20 s.
+fn waiting(policy: Policy) -> Rig {
+    let mut rig = Rig::loaded(
+        Policy {
+            limiter: LimiterKind::Bucket,
+            limiter_interval: SECOND.scale(30.0),
+            limiter_burst: 1,
+            on_limited: OnLimited::Wait,
+            limited_max_wait: SECOND.scale(20.0),
+            ..policy
+        },
+        &["a"],
+    );
+    assert_eq!(rig.look_up(0, "stray", "t0"), ["fetch 0"]);
+    assert_eq!(rig.fetched(0, 0, ok(&["a"])), ["t0: UnknownKid"]);
+    rig
+}
+
+#[test]
+fn who_is_held_back_waits_until_the_limiter_opens_and_fetches_then() {
+    let mut rig = waiting(base());
+    assert_eq!(rig.look_up(9, "b", "t1"), ["t1: Limited"], "that is too long");
+    assert_eq!(rig.look_up(10, "b", "t2"), NOTHING);
+    assert_eq!(rig.deadline, Some(Deadline { at: at(30), wake: Wake::Limiter }));
+    assert_eq!(rig.look_up(12, "c", "t3"), NOTHING, "others wait with it");
+    assert_eq!(rig.look_up(12, "a", "t4"), ["t4: a/0"], "and nobody whose key is at hand");
+    assert_eq!(rig.handle(29, Event::Timeout), NOTHING);
+    assert_eq!(rig.handle(30, Event::Timeout), ["fetch 1"]);
+    assert_eq!(rig.deadline, Some(Deadline { at: at(35), wake: Wake::FetchTimeout }));
+    assert_eq!(rig.look_up(31, "b", "t5"), NOTHING, "which those join who come later");
+    assert_eq!(rig.fetched(31, 1, ok(&["a", "b"])), ["t2: b/0", "t3: UnknownKid", "t5: b/0"]);
+    assert_eq!(rig.deadline, None);
+    assert_eq!(rig.look_up(31, "c", "t6"), ["t6: Limited"]);
+}
+
+#[test]
+fn who_waits_for_the_limiter_takes_a_place_among_those_who_wait() {
+    let mut rig = waiting(Policy { max_waiters: 2, ..base() });
+    assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+    assert_eq!(rig.look_up(10, "b", "t2"), NOTHING);
+    assert_eq!(rig.look_up(10, "b", "t3"), ["t3: Shed"]);
+    assert_eq!(rig.handle(30, Event::Timeout), ["fetch 1"]);
+    assert_eq!(rig.look_up(30, "b", "t4"), ["t4: Shed"]);
+    assert_eq!(rig.fetched(31, 1, ok(&["b"])), ["t1: b/0", "t2: b/0"]);
+}
+
+#[test]
+fn nobody_overtakes_those_who_wait_for_the_limiter_when_their_deadline_is_late() {
+    let mut rig = waiting(Policy { coalescing: Coalescing::Kid, ..base() });
+    assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+    assert_eq!(rig.look_up(31, "c", "t2"), NOTHING, "the limiter has opened, but for another");
+    assert_eq!(rig.handle(32, Event::Timeout), ["fetch 1", "t2: Limited"]);
+    assert_eq!(rig.fetched(33, 1, ok(&["b"])), ["t1: b/0"]);
+}
+
+#[test]
+fn one_waits_for_the_limiter_where_losers_fail() {
+    let mut rig = waiting(Policy { coalescing: Coalescing::LosersFail, ..base() });
+    assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+    assert_eq!(rig.look_up(11, "b", "t2"), ["t2: Limited"]);
+    assert_eq!(rig.handle(30, Event::Timeout), ["fetch 1"]);
+    assert_eq!(rig.look_up(31, "b", "t3"), ["t3: Limited"]);
+    assert_eq!(rig.fetched(31, 1, ok(&["b"])), ["t1: b/0"]);
+}
+
+#[test]
+fn without_sharing_each_waits_for_its_turn_as_long_as_it_may() {
+    let mut rig = waiting(Policy { coalescing: Coalescing::None, ..base() });
+    assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+    assert_eq!(rig.look_up(29, "c", "t2"), NOTHING);
+    assert_eq!(rig.handle(30, Event::Timeout), ["fetch 1", "t2: Limited"], "its next turn comes at 60 s");
+    assert_eq!(rig.fetched(31, 1, ok(&["b"])), ["t1: b/0"]);
+}
+
+#[test]
+fn a_fetch_for_others_wakes_nobody_but_has_brought_what_they_find_when_they_wake() {
+    let mut rig = waiting(Policy { ttl: SECOND.scale(15.0), ..base() });
+    assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+    assert_eq!(rig.look_up(16, "a", "t2"), ["fetch 1"], "an expiry is not held back");
+    assert_eq!(rig.fetched(17, 1, ok(&["a", "b"])), ["t2: a/0"]);
+    assert_eq!(rig.look_up(18, "b", "t3"), ["t3: b/0"]);
+    assert_eq!(rig.handle(30, Event::Timeout), ["t1: b/0"]);
+}
+
+#[test]
+fn a_failure_meanwhile_is_what_they_hear_if_it_is_recent() {
+    let policy = Policy { ttl: SECOND.scale(15.0), failure_backoff: SECOND.scale(5.0), ..base() };
+    for (failed_at, expected) in [(20, "fetch 2"), (26, "t1: Unavailable(Unanswered)")] {
+        let mut rig = waiting(policy.clone());
+        assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+        assert_eq!(rig.look_up(failed_at, "a", "t2"), ["fetch 1"]);
+        assert_eq!(rig.fetched(failed_at, 1, Response::unanswered()), ["t2: Unavailable(Unanswered)"]);
+        assert_eq!(rig.handle(30, Event::Timeout), [expected]);
+    }
+}
+
+#[test]
+fn the_fetch_that_they_waited_for_may_fail() {
+    let mut rig = waiting(base());
+    assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+    assert_eq!(rig.handle(30, Event::Timeout), ["fetch 1"]);
+    assert_eq!(rig.handle(35, Event::Timeout), ["cancel 1", "t1: Unavailable(TimedOut)"]);
+}
+
+#[test]
+fn a_limiter_that_closes_again_is_waited_for_again_but_no_longer_than_that() {
+    let cooldown = Policy {
+        limiter: LimiterKind::Cooldown,
+        limiter_interval: SECOND.scale(30.0),
+        on_limited: OnLimited::Wait,
+        limited_max_wait: SECOND.scale(40.0),
+        ttl: SECOND.scale(20.0),
+        ..base()
+    };
+    let mut rig = Rig::loaded(cooldown, &["a"]);
+    assert_eq!(rig.look_up(1, "b", "t1"), NOTHING);
+    assert_eq!(rig.look_up(15, "b", "t2"), NOTHING);
+    assert_eq!(rig.look_up(20, "a", "t3"), ["fetch 0"]);
+    assert_eq!(rig.fetched(20, 0, ok(&["a"])), ["t3: a/0"], "which begins another cooldown");
+    assert_eq!(rig.handle(30, Event::Timeout), ["t1: Limited"], "50 s are too late for it");
+    assert_eq!(rig.deadline, Some(Deadline { at: at(50), wake: Wake::Limiter }));
+    assert_eq!(rig.handle(50, Event::Timeout), ["fetch 1"]);
+    assert_eq!(rig.fetched(50, 1, ok(&["b"])), ["t2: b/0"]);
+}
+
+#[test]
+fn who_waits_for_the_limiter_waits_through_a_start_and_a_flush() {
+    let mut rig = waiting(Policy { limiter_scope: LimiterScope::All, ..base() });
+    assert_eq!(rig.look_up(10, "b", "t1"), NOTHING);
+    assert_eq!(rig.handle(11, Event::Invalidate), NOTHING);
+    assert_eq!(rig.handle(12, Event::Start), NOTHING);
+    assert_eq!(rig.look_up(13, "a", "t2"), NOTHING, "its key is gone, and the limiter is for all");
+    assert_eq!(rig.handle(30, Event::Timeout), ["fetch 1"]);
+    assert_eq!(rig.fetched(31, 1, ok(&["a", "b"])), ["t1: b/0", "t2: a/0"]);
+}
+
+#[test]
+fn keys_that_may_still_serve_are_not_waited_for() {
+    let stale = Policy { on_fetch_error: OnFetchError::Stale, stale_for: SECOND.scale(10.0), ..base() };
+    let mut rig = waiting(Policy { ttl: SECOND.scale(15.0), limiter_scope: LimiterScope::All, ..stale });
+    assert_eq!(rig.look_up(20, "a", "t1"), ["t1: a/0"]);
+    assert_eq!(rig.look_up(25, "a", "t2"), NOTHING);
+    let mut rig = waiting(Policy { last_known_good: SECOND.scale(60.0), ..base() });
+    rig.handle(5, Event::Preload(set(&["b"]), Freshness::UNSAID, at(5)));
+    assert_eq!(rig.look_up(15, "a", "t1"), ["t1: a/0"]);
+    assert_eq!(rig.look_up(15, "c", "t2"), NOTHING);
+}
+
+#[test]
+fn a_bad_signature_waits_for_the_limiter_too_and_is_bad_in_the_end() {
+    let mut rig =
+        waiting(Policy { on_bad_signature: OnMiss::Refetch, coalescing: Coalescing::None, ..base() });
+    assert_eq!(rig.bad_signature(5, "a", 0, "t1"), ["t1: NoOtherKey"], "the turn is too far away");
+    assert_eq!(rig.bad_signature(15, "a", 0, "t2"), NOTHING);
+    assert_eq!(rig.bad_signature(16, "a", 0, "t3"), NOTHING);
+    assert_eq!(rig.handle(30, Event::Timeout), ["fetch 1", "t3: NoOtherKey"]);
+    assert_eq!(rig.fetched(31, 1, ok(&["a/1"])), ["t2: a/1"]);
+}

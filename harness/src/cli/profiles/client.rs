@@ -10,8 +10,8 @@ use crate::profiles::{ClientProfile, Numbers};
 
 const LEGEND: &str = "\
 new: how long valid tokens of a new key are refused; stray: the same after one token with a kid that nobody knows; removed: how
-long tokens of a key are accepted that was taken from the set; outage: how long known keys verify when the endpoint fails; fetches:
-for each token with an unknown kid, at one a second. All are simulated: one cache, filled right before, and an IdP whose headers
+long a token is accepted whose key was taken from the set; outage: how long new tokens of known keys pass when the endpoint fails;
+fetches: for each token with an unknown kid, at one a second. All are simulated: one cache, filled right before, and an IdP whose headers
 give five minutes. No end: none in five quarters of all times that the policy names.\n";
 
 /// All of them, a row each.
@@ -96,6 +96,7 @@ mod tests {
         assert_eq!(cells("spring-reactive"), ["0 s", "0 s", "no end", "no end", "1.00"]);
         assert_eq!(cells("static-once"), ["no end", "no end", "no end", "no end", "0.00"]);
         assert_eq!(cells("envoy-sync"), ["10 min", "10 min", "10 min", "10 min", "0.00"]);
+        assert_eq!(cells("envoy-jwt-cache"), ["10 min", "10 min", "no end", "10 min", "0.00"]);
         assert_eq!(cells("fastapi-azure-auth"), ["24 h", "24 h", "24 h", "24 h", "0.00"]);
     }
 
