@@ -250,6 +250,7 @@ impl Target {
             tries += 1;
             let process = self.launch(launch, replica)?;
             let Err(unready) = self.first_sign(replica, &process).await else { return Ok(()) };
+            process.has_its_say().await;
             let why = self.complaint(replica, Some(&process)).about(&unready);
             let life = process.stop().await;
             if tries == TRIES || life.ended.is_none() || !process.tail.has_missed_port() {

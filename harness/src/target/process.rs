@@ -17,6 +17,9 @@ use super::log::{Log, Tail};
 /// How long a keeper may take to end what it keeps: longer than any does.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long is waited for the last words of one that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What has become of a process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Life {
@@ -95,6 +98,14 @@ impl Process {
         // Whoever learns of it outlives it.
         let _ = self.life.clone().wait_for(Life::is_over).await;
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Waits for what it has printed, if it has ended: its last words may still be under way. Whoever it has left behind may
+    /// hold them up.
+    pub(super) async fn has_its_say(&self) {
+        if self.life().is_over() {
+            let _ = tokio::time::timeout(LAST_WORDS, self.life.clone().wait_for(|life| life.over)).await;
+        }
     }
 
     /// Ends it, and says what became of it.
