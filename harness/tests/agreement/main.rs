@@ -47,6 +47,7 @@ fn range(plans: &str) -> Range<u64> {
 }
 
 /// Runs a plan live, replays it, and says what came of that.
+#[expect(clippy::print_stdout, reason = "what came of each plan is told as it ends")]
 fn agrees(folder: &Path, seed: u64, number: u64) -> bool {
     let file = write(folder, seed, number);
     let run = keyquake(&["run", &file.to_string_lossy(), "--out", &folder.to_string_lossy()]);
