@@ -9,10 +9,13 @@ use keyquake_reports::record::Quantiles;
 #[derive(Debug)]
 pub(crate) struct Durations {
     digits: u8,
-    /// How many are like the first, as most of a simulation are: they need no histogram.
-    most: Option<(u64, u64)>,
-    others: Option<Histogram<u64>>,
+    /// As long as few are unlike, as in a simulation, they need no histogram: each with how often it came, in order.
+    few: Vec<(u64, u64)>,
+    many: Option<Histogram<u64>>,
 }
+
+/// How many different durations are few.
+const FEW: usize = 8;
 
 /// A set of durations that is only of interest by its quantiles once nothing is added any more.
 #[derive(Debug)]
@@ -53,12 +56,6 @@ impl Spread {
 /// An hour: longer durations count as this.
 const LONGEST_US: u64 = 3_600_000_000;
 
-/// The quantiles of durations that are all so many microseconds.
-fn all(micros: u64) -> Quantiles {
-    let millis = micros as f64 / 1_000.0;
-    Quantiles { p50: millis, p90: millis, p99: millis, p999: millis, max: millis }
-}
-
 /// As histograms count.
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US)
@@ -72,7 +69,7 @@ impl Default for Durations {
 
 impl Durations {
     fn with_digits(digits: u8) -> Self {
-        Self { digits, most: None, others: None }
+        Self { digits, few: Vec::new(), many: None }
     }
 
     /// Adds each of these as many times.
@@ -81,35 +78,37 @@ impl Durations {
     }
 
     fn add(&mut self, micros: u64, count: u64) {
-        let (known, before) = self.most.get_or_insert((micros, 0));
-        if *known == micros {
-            *before += count;
-        } else {
-            // The histogram grows, so that recording cannot fail.
-            let _ = self.others().record_n(micros, count);
+        if self.many.is_none() {
+            match self.few.binary_search_by_key(&micros, |(known, _)| *known) {
+                Ok(place) => return self.few[place].1 += count,
+                Err(place) if self.few.len() < FEW => return self.few.insert(place, (micros, count)),
+                Err(_) => {}
+            }
         }
+        // The histogram grows, so that recording cannot fail.
+        let _ = self.histogram().record_n(micros, count);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        if let Some((micros, count)) = other.most {
-            self.add(micros, count);
-        }
-        if let Some(other) = &other.others {
+        other.few.iter().for_each(|(micros, count)| self.add(*micros, *count));
+        if let Some(other) = &other.many {
             // Both grow, so that adding cannot fail.
-            let _ = self.others().add(other);
+            let _ = self.histogram().add(other);
         }
     }
 
-    fn others(&mut self) -> &mut Histogram<u64> {
-        self.others.get_or_insert_with(|| histogram(self.digits))
+    /// Makes a histogram of what is there.
+    fn histogram(&mut self) -> &mut Histogram<u64> {
+        let histogram = self.many.get_or_insert_with(|| histogram(self.digits));
+        for (micros, count) in self.few.drain(..) {
+            let _ = histogram.record_n(micros, count);
+        }
+        histogram
     }
 
     /// The quantiles in milliseconds; `None` when nothing was added.
     pub(crate) fn quantiles(&self) -> Option<Quantiles> {
-        let (micros, count) = self.most?;
-        let Some(others) = &self.others else { return Some(all(micros)) };
-        let mut histogram = others.clone();
-        let _ = histogram.record_n(micros, count);
+        let Some(histogram) = &self.many else { return self.quantiles_of_few() };
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
         Some(Quantiles {
             p50: at(0.5),
@@ -117,6 +116,27 @@ impl Durations {
             p99: at(0.99),
             p999: at(0.999),
             max: histogram.max() as f64 / 1_000.0,
+        })
+    }
+
+    fn quantiles_of_few(&self) -> Option<Quantiles> {
+        let all: u64 = self.few.iter().map(|(_, count)| count).sum();
+        let (longest, _) = self.few.last()?;
+        let at = |quantile: f64| {
+            let rank = (quantile * all as f64).ceil() as u64;
+            let mut below = 0;
+            let found = self.few.iter().find(|(_, count)| {
+                below += count;
+                below >= rank
+            });
+            found.map_or(*longest, |(micros, _)| *micros) as f64 / 1_000.0
+        };
+        Some(Quantiles {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: *longest as f64 / 1_000.0,
         })
     }
 }
@@ -162,5 +182,22 @@ mod tests {
         long.extend([Duration::from_secs(100_000)], 1);
         short.merge(&long);
         assert!(short.quantiles().unwrap().max > 3_599_000.0, "longer than an hour counts as an hour");
+    }
+
+    #[test]
+    fn few_durations_have_the_quantiles_that_a_histogram_has() {
+        let seen = [(3, 700), (1, 250), (2_000, 40), (90, 8), (5, 2)];
+        let (mut few, mut many) = (Durations::default(), Durations::default());
+        let _ = many.histogram();
+        for (millis, count) in seen {
+            few.extend([Duration::from_millis(millis)], count);
+            many.extend([Duration::from_millis(millis)], count);
+        }
+        assert!(few.many.is_none() && many.few.is_empty());
+        let (few, many) = (few.quantiles().unwrap(), many.quantiles().unwrap());
+        for (a, b) in [(few.p50, many.p50), (few.p90, many.p90), (few.p99, many.p99), (few.max, many.max)] {
+            assert!((a - b).abs() <= 0.001 * b, "{few:?} {many:?}");
+        }
+        assert_eq!(few.p50, 3.0);
     }
 }
