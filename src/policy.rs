@@ -460,6 +460,7 @@ impl Policy {
         let per_kid = matches!(self.store, Store::PerKid | Store::PerKidOverSet);
         let limited = self.limiter != LimiterKind::None;
         let status = |code: u16| (400..=599).contains(&code);
+        let finite = |span: Span| span > Span::ZERO && !span.is_infinite();
         let times = |number: u32| (1..=16).contains(&number);
         let rules = [
             ("max_entries", (1..=1_024).contains(&self.max_entries), "must lie between 1 and 1,024"),
@@ -503,17 +504,12 @@ impl Policy {
             ("limiter_burst", self.limiter_burst >= 1, "must be at least 1"),
             (
                 "limited_max_wait",
-                self.on_limited != OnLimited::Wait
-                    || (self.limited_max_wait > Span::ZERO && !self.limited_max_wait.is_infinite()),
+                self.on_limited != OnLimited::Wait || finite(self.limited_max_wait),
                 "must be longer than zero and finite with `on_limited = \"wait\"`",
             ),
             ("max_waiters", (1..=1_000_000).contains(&self.max_waiters), "must lie between 1 and 1,000,000"),
             ("max_fetches", (1..=1_024).contains(&self.max_fetches), "must lie between 1 and 1,024"),
-            (
-                "fetch_timeout",
-                self.fetch_timeout > Span::ZERO && !self.fetch_timeout.is_infinite(),
-                "must be longer than zero and finite",
-            ),
+            ("fetch_timeout", finite(self.fetch_timeout), "must be longer than zero and finite"),
             (
                 "token_cache_max",
                 (1..=100_000).contains(&self.token_cache_max),
