@@ -71,12 +71,8 @@ fn note(ended: &mut BTreeMap<u64, Outcome>, news: Vec<(u64, Outcome)>) {
 ///
 /// The system has no randomness for keys.
 pub(crate) fn replay(plan: &Plan, record: &Record, requests: &[TracedRequest]) -> anyhow::Result<Agreement> {
-    let mut sent: Vec<(Time, &TracedRequest)> = requests
-        .iter()
-        // What was cut off at the end of a run could have ended in any way.
-        .filter(|request| request.outcome != Outcome::Unfinished)
-        .filter_map(|request| Some((request.sent?, request)))
-        .collect();
+    let mut sent: Vec<(Time, &TracedRequest)> =
+        requests.iter().filter_map(|request| Some((request.sent?, request))).collect();
     sent.sort_by_key(|(at, _)| *at);
     let pace = Pace::new(plan.speed, EPOCH)?;
     let world = World::new(plan, pace)?.scripted(script(record, ON_TIME.scale(plan.speed)));
@@ -102,9 +98,14 @@ pub(crate) fn replay(plan: &Plan, record: &Record, requests: &[TracedRequest]) -
         changes.entry(instance).or_default().extend(replayed);
     }
     let on_the_way = ON_THE_WAY.scale(plan.speed);
-    let mut agreement = Agreement { requests: ended.len() as u64, ..Agreement::default() };
+    let mut agreement = Agreement::default();
     for (ticket, replayed) in ended {
         let request = sent[ticket as usize].1;
+        // What was cut off at the end of a run could have ended in any way, though it took its place until then.
+        if request.outcome == Outcome::Unfinished {
+            continue;
+        }
+        agreement.requests += 1;
         if replayed == request.outcome {
             continue;
         }
@@ -199,6 +200,19 @@ mod tests {
             expires_s: 3_600,
             outcome,
         }
+    }
+
+    /// A request that was never answered holds a place among those who wait, in which no other can.
+    #[test]
+    fn what_was_cut_off_is_played_and_not_compared() {
+        let lines = LINES.replace("ttl = ", "max_waiters = 1, fetch_timeout = \"20s\", ttl = ");
+        let plan =
+            plan(&format!("[[fault]]\nfrom = \"29s\"\nfor = \"30s\"\njwks = {{ hang = true }}\n{lines}"));
+        let record = simulate::run(&plan, "").unwrap().record();
+        let requests = [request(31_000, Outcome::Unfinished), request(32_000, Outcome::Failed(Some(503)))];
+        let agreement = replay(&plan, &record, &requests).unwrap();
+        assert_eq!((agreement.requests, agreement.differ), (1, 0), "{agreement:?}");
+        assert_eq!(replay(&plan, &record, &requests[1..]).unwrap().differ, 1, "without it there is a place");
     }
 
     /// A token that is remembered outlives its key in the replay too: it is told by its session, its key and its end.
