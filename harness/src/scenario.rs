@@ -2,6 +2,7 @@
 //!
 //! No type here is internally tagged, untagged or flattened: those lose the line of an error.
 
+pub(crate) mod depth;
 mod fault;
 mod matrix;
 pub(crate) mod range;

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
+use crate::scenario::depth::too_deep;
+
 /// Values by their path, like `fleet.policy.ttl` or `rotation[0].lead`, read as `--set` reads them. `None` takes away what
 /// stands there.
 pub(super) type Settings = BTreeMap<String, Option<String>>;
@@ -27,6 +29,9 @@ pub(super) fn edit(text: &str, settings: &Settings) -> Result<String, String> {
     if settings.len() > MAX_SETTINGS {
         return Err(format!("error: more than {MAX_SETTINGS} settings"));
     }
+    if too_deep(text).is_some() {
+        return Err("error: brackets lie too deep within each other".to_owned());
+    }
     let mut document: DocumentMut = text.parse().map_err(|error| format!("error: {error}"))?;
     for (path, value) in settings {
         let value = value.as_deref().map(read);
@@ -40,7 +45,9 @@ pub(super) fn edit(text: &str, settings: &Settings) -> Result<String, String> {
 
 /// A value as TOML and, if it is none, as a string.
 fn read(text: &str) -> Value {
-    text.trim().parse().unwrap_or_else(|_| Value::from(text.trim()))
+    let text = text.trim();
+    let value = if too_deep(text).is_none() { text.parse().ok() } else { None };
+    value.unwrap_or_else(|| Value::from(text))
 }
 
 /// One step of a path: `ttl`, or `rotation[0]`.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::depth::too_deep;
 use super::range;
 use super::value::Value;
 use super::{Scenario, UnknownProfile};
@@ -183,6 +184,14 @@ impl Source {
         let file = Spanned::new(0..0, DeTable::new());
         let mut layers = Layers { file, settings: DeTable::new(), axes: Vec::new() };
         for part in &self.parts {
+            if let Some(Range { start, end }) = too_deep(part.text()) {
+                let complaint = Complaint {
+                    message: "brackets lie too deep within each other".to_owned(),
+                    span: Some(part.offset + start..part.offset + end),
+                    hint: None,
+                };
+                return Err(self.explain(&complaint, None));
+            }
             let tree = DeTable::parse(&part.padded).map_err(|error| self.explain(&error.into(), None))?;
             match part.kind {
                 Kind::File => layers.file = tree,
@@ -356,7 +365,8 @@ fn lay_over_profile(tree: &mut DeTable<'_>) {
 
 /// A value as TOML if it is some, and otherwise as a string.
 pub(super) fn as_toml(value: &str) -> String {
-    if DeTable::parse(&format!("x = {value}")).is_ok() { value.to_owned() } else { format!("{value:?}") }
+    let is_toml = too_deep(value).is_none() && DeTable::parse(&format!("x = {value}")).is_ok();
+    if is_toml { value.to_owned() } else { format!("{value:?}") }
 }
 
 /// What commas part, unless they lie within brackets or quotes.
