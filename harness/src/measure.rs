@@ -19,7 +19,7 @@ use keyquake_reports::record::{
 
 use self::causes::Causes;
 use self::episodes::Episode;
-pub(crate) use self::jwks::{CountedFetches, Seconds};
+pub(crate) use self::jwks::{Bins, CountedFetches};
 use crate::observe::{Fold, Segment, Tally, share};
 use crate::plan::{Plan, fault_title};
 use crate::scenario::TokenSource;

@@ -12,26 +12,26 @@ use super::{Run, worst_second};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CountedFetches {
     pub(crate) start: Time,
-    /// The time that one number counts: a second, in all but very long runs.
+    /// The time that one number counts: a second or a part of one, in all but very long runs.
     pub(crate) width: Span,
-    pub(crate) all: Seconds,
-    pub(crate) by_status: BTreeMap<Option<u16>, Seconds>,
+    pub(crate) all: Bins,
+    pub(crate) by_status: BTreeMap<Option<u16>, Bins>,
 }
 
-/// The seconds that have any, by their numbers from the start, and how many they have.
-pub(crate) type Seconds = Vec<(u64, u64)>;
+/// The bins that have any, by their numbers from the start, and how many they have.
+pub(crate) type Bins = Vec<(u64, u64)>;
 
 impl CountedFetches {
-    /// The number of the second that a moment lies in.
+    /// The number of the bin that a moment lies in.
     fn number(&self, at: Time) -> u64 {
         at.since(self.start).as_nanos() / self.width.as_nanos().max(1)
     }
 
-    /// The seconds that begin between two moments.
-    fn between<'s>(&self, seconds: &'s Seconds, (from, until): (Time, Time)) -> &'s [(u64, u64)] {
-        let first = |at: Time| seconds.partition_point(|(number, _)| self.begins(*number) < at);
+    /// The bins that begin between two moments.
+    fn between<'b>(&self, bins: &'b Bins, (from, until): (Time, Time)) -> &'b [(u64, u64)] {
+        let first = |at: Time| bins.partition_point(|(number, _)| self.begins(*number) < at);
         let until = first(until);
-        &seconds[first(from).min(until)..until]
+        &bins[first(from).min(until)..until]
     }
 
     fn begins(&self, number: u64) -> Time {
@@ -43,16 +43,15 @@ impl Run<'_> {
     pub(super) fn jwks_volume(&self, from: Time, until: Time) -> JwksVolume {
         let counted = &self.jwks_counted;
         let listed = self.jwks_between(from, until);
-        let sum =
-            |seconds| -> u64 { counted.between(seconds, (from, until)).iter().map(|(_, count)| count).sum() };
+        let sum = |bins| -> u64 { counted.between(bins, (from, until)).iter().map(|(_, count)| count).sum() };
         let mut statuses = BTreeMap::new();
         for alike in listed.chunk_by(|a, b| a.status == b.status) {
             if let Some(status) = alike[0].status {
                 *statuses.entry(status).or_default() += alike.len() as u64;
             }
         }
-        for (status, seconds) in &counted.by_status {
-            let fetches = sum(seconds);
+        for (status, bins) in &counted.by_status {
+            let fetches = sum(bins);
             if let Some(status) = status.filter(|_| fetches > 0) {
                 *statuses.entry(status).or_default() += fetches;
             }
@@ -74,15 +73,20 @@ impl Run<'_> {
     /// The most in any second between two moments, with those that were listed.
     fn counted_peak(&self, listed: &[JwksLogEntry], times: (Time, Time)) -> u64 {
         let counted = &self.jwks_counted;
-        let seconds = counted.between(&counted.all, times);
-        let alone = seconds.iter().map(|(_, count)| *count).max().unwrap_or_default();
-        let of_second = |number: u64| {
-            let place = seconds.binary_search_by_key(&number, |(number, _)| *number);
-            place.map_or(0, |place| seconds[place].1)
-        };
-        let together = listed.chunk_by(|a, b| counted.number(a.at) == counted.number(b.at));
-        let together = together.map(|listed| listed.len() as u64 + of_second(counted.number(listed[0].at)));
-        together.max().unwrap_or_default().max(alone) / counted.width.as_secs().max(1)
+        let mut all = counted.between(&counted.all, times).to_vec();
+        all.extend(listed.iter().map(|entry| (counted.number(entry.at), 1)));
+        all.sort_unstable();
+        let per_second = (1_000_000_000 / counted.width.as_nanos().max(1)).max(1);
+        let (mut held, mut worst, mut from) = (0, 0, 0);
+        for (number, count) in &all {
+            held += count;
+            while all[from].0 + per_second <= *number {
+                held -= all[from].1;
+                from += 1;
+            }
+            worst = worst.max(held);
+        }
+        worst / counted.width.as_secs().max(1)
     }
 
     /// The requests for the key set in each window.
@@ -95,7 +99,7 @@ impl Run<'_> {
         };
         self.jwks.iter().for_each(|entry| add(entry.at, 1));
         for (number, count) in &self.jwks_counted.all {
-            // The first second may begin before the first window.
+            // The first bin may begin before the first window.
             add(self.jwks_counted.begins(*number).max(self.fold.start), *count);
         }
         windows

@@ -1,4 +1,4 @@
-//! Fetches that are counted rather than listed, by the second.
+//! Fetches that are counted rather than listed, in bins of a second or less.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,20 @@ use keyquake_core::{Span, Time};
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::measure::{CountedFetches, Seconds};
+use crate::measure::{Bins, CountedFetches};
 use crate::plan::Plan;
 
-/// The most seconds that are told apart: eleven days of them. Longer runs have longer ones.
-const MAX_SECONDS: u64 = 1_000_000;
+/// The lengths that bins may have: the first with which there are few enough, so that a worst second is found wherever it begins.
+const WIDTHS_MS: [u64; 3] = [100, 200, 500];
+const FEW_BINS: u64 = 100_000;
+/// The most bins: eleven days of seconds. Longer runs have longer ones.
+const MAX_BINS: u64 = 1_000_000;
 
 #[derive(Debug)]
 pub(super) struct Counter {
     start: Time,
     width: Span,
-    seconds: usize,
+    bins: usize,
     by_status: Vec<(Option<u16>, OfStatus)>,
 }
 
@@ -25,24 +28,28 @@ pub(super) struct Counter {
 struct OfStatus {
     /// Those whose moments were drawn, but for whole multiples of [`FULL`].
     drawn: Vec<u8>,
-    /// How many of these multiples each second has that has any.
+    /// How many of these multiples each bin has that has any.
     full: BTreeMap<usize, u64>,
-    /// Of those whose moments were not, if there are any: by how much more are expected in a second than in the one
+    /// Of those whose moments were not, if there are any: by how much more are expected in a bin than in the one
     /// before, and by how much more their number varies.
     changes: Vec<(f64, f64)>,
 }
 
 impl Counter {
-    /// Seconds begin with those of event time.
+    /// Bins begin with the seconds of event time.
     pub(super) fn new(plan: &Plan) -> Self {
         let length = plan.warmup.saturating_add(plan.duration);
-        let width = Span::from_secs(length.as_secs().div_ceil(MAX_SECONDS).max(1));
+        let fine = WIDTHS_MS
+            .map(Span::from_millis)
+            .into_iter()
+            .find(|width| length.as_nanos() / width.as_nanos() <= FEW_BINS);
+        let width = fine.unwrap_or(Span::from_secs(length.as_secs().div_ceil(MAX_BINS).max(1)));
         let before = plan.warmup.as_nanos().div_ceil(width.as_nanos());
         let after = plan.duration.as_nanos().div_ceil(width.as_nanos());
         Self {
             start: Time::ZERO - Span::from_nanos(width.as_nanos().saturating_mul(before)),
             width,
-            seconds: usize::try_from(before + after).unwrap_or(usize::MAX),
+            bins: usize::try_from(before + after).unwrap_or(usize::MAX),
             by_status: Vec::new(),
         }
     }
@@ -50,7 +57,7 @@ impl Counter {
     /// Counts one, so many seconds after a moment.
     pub(super) fn add(&mut self, status: Option<u16>, at: Time, seconds: f64) {
         let (offset, width) = (at.since(self.start).as_secs_f64(), self.width.as_secs_f64());
-        let number = (((offset + seconds) / width) as usize).min(self.seconds.saturating_sub(1));
+        let number = (((offset + seconds) / width) as usize).min(self.bins.saturating_sub(1));
         let it = self.of(status);
         it.drawn[number] = it.drawn[number].wrapping_add(1);
         if it.drawn[number] == 0 {
@@ -72,7 +79,7 @@ impl Counter {
             let end = self.start + Span::from_nanos(self.width.as_nanos().saturating_mul(number as u64 + 1));
             (number, sign, end.since(at).as_secs_f64())
         });
-        let length = self.seconds + 1;
+        let length = self.bins + 1;
         let changes = &mut self.of(status).changes;
         changes.resize(length, (0.0, 0.0));
         for (number, sign, rest) in parts {
@@ -86,55 +93,55 @@ impl Counter {
 
     fn number(&self, at: Time) -> usize {
         let number = usize::try_from(at.since(self.start).as_nanos() / self.width.as_nanos());
-        number.unwrap_or(usize::MAX).min(self.seconds.saturating_sub(1))
+        number.unwrap_or(usize::MAX).min(self.bins.saturating_sub(1))
     }
 
     fn of(&mut self, status: Option<u16>) -> &mut OfStatus {
         let place = self.by_status.iter().position(|(known, _)| *known == status).unwrap_or_else(|| {
-            let drawn = vec![0; self.seconds];
+            let drawn = vec![0; self.bins];
             self.by_status.push((status, OfStatus { drawn, full: BTreeMap::new(), changes: Vec::new() }));
             self.by_status.len() - 1
         });
         &mut self.by_status[place].1
     }
 
-    /// Draws how many of those that were spread fell into each second.
+    /// Draws how many of those that were spread fell into each bin.
     pub(super) fn finish(mut self, rng: &mut ChaCha8Rng) -> CountedFetches {
         self.by_status.sort_by_key(|(status, _)| *status);
-        let by_status: BTreeMap<Option<u16>, Seconds> =
+        let by_status: BTreeMap<Option<u16>, Bins> =
             self.by_status.into_iter().map(|(status, it)| (status, it.finish(rng))).collect();
         CountedFetches { start: self.start, width: self.width, all: together(by_status.values()), by_status }
     }
 }
 
-/// What each second has in any of these.
-fn together<'s>(all: impl ExactSizeIterator<Item = &'s Seconds>) -> Seconds {
+/// What each bin has in any of these.
+fn together<'s>(all: impl ExactSizeIterator<Item = &'s Bins>) -> Bins {
     let only = all.len() == 1;
-    let mut seconds: Seconds = all.flatten().copied().collect();
+    let mut bins: Bins = all.flatten().copied().collect();
     if !only {
-        seconds.sort_unstable();
-        seconds.dedup_by(|(number, more), (kept, count)| {
+        bins.sort_unstable();
+        bins.dedup_by(|(number, more), (kept, count)| {
             let is_same = number == kept;
             *count += if is_same { *more } else { 0 };
             is_same
         });
     }
-    seconds
+    bins
 }
 
 impl OfStatus {
-    /// The seconds that have any.
-    fn finish(self, rng: &mut ChaCha8Rng) -> Seconds {
+    /// The bins that have any.
+    fn finish(self, rng: &mut ChaCha8Rng) -> Bins {
         let (mut expected, mut variance, mut left) = (0.0, 0.0, 0.0);
         let mut changes = self.changes.into_iter();
-        let seconds = self.drawn.iter().enumerate().map(|(number, drawn)| {
+        let bins = self.drawn.iter().enumerate().map(|(number, drawn)| {
             let mut count = u64::from(*drawn);
             if let Some((more, varies)) = changes.next() {
                 (expected, variance) = (expected + more, variance + varies);
                 if expected > NOTHING {
                     let luck: f64 = StandardNormal.sample(rng);
                     let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
-                    // What rounding takes from one second it gives to the next.
+                    // What rounding takes from one bin it gives to the next.
                     count += came.round().max(0.0) as u64;
                     left = came - came.round().max(0.0);
                 }
@@ -142,7 +149,7 @@ impl OfStatus {
             (number, count)
         });
         let full = |number: usize| self.full.get(&number).map_or(0, |times| times * FULL);
-        let any = seconds.filter(|(number, count)| *count > 0 || self.full.contains_key(number));
+        let any = bins.filter(|(number, count)| *count > 0 || self.full.contains_key(number));
         any.map(|(number, count)| (number as u64, count + full(number))).collect()
     }
 }
@@ -166,10 +173,11 @@ mod tests {
         let mut counter = Counter::new(&simulated("duration = \"6s\"\nwarmup = \"1500ms\""));
         count(&mut counter);
         let counted = counter.finish(&mut seed::generator(7, "", 0));
-        assert_eq!((counted.start, counted.width), (at(-2_000), Span::from_secs(1)));
+        assert_eq!((counted.start, counted.width), (at(-1_500), Span::from_millis(100)));
         assert_eq!(counted.all, counted.by_status[&Some(200)]);
         let mut seconds = vec![0; 8];
-        counted.all.iter().for_each(|(number, count)| seconds[*number as usize] = *count);
+        // Of the seconds of event time; the first begins before the warm-up.
+        counted.all.iter().for_each(|(number, count)| seconds[(*number as usize + 5) / 10] += *count);
         seconds
     }
 
