@@ -23,8 +23,8 @@ pub(super) struct Fleet {
     /// The JWKS requests under way, and where each is in the log.
     flights: BTreeMap<(usize, FetchId), Option<usize>>,
     log: Log,
-    /// When what an instance would answer changed: fetches began and ended, it was restarted. Only noted of fetches that
-    /// go as they are known to have gone.
+    /// When what an instance would answer changed: fetches began and ended, its waiters came to as many as may wait, it was
+    /// restarted. Only noted of fetches that go as they are known to have gone.
     changes: Option<BTreeMap<u32, Vec<Time>>>,
     /// Instances at which something happened, until somebody asks.
     touched: Vec<u32>,
@@ -40,6 +40,13 @@ pub(super) struct Cache {
     flying: u32,
     /// How many lookups it has not answered.
     waiting: u32,
+}
+
+impl Cache {
+    /// Whether nobody else may wait.
+    fn is_crowded(&self) -> bool {
+        self.waiting >= self.cache.policy().max_waiters
+    }
 }
 
 /// What has passed between a fleet and its IdP.
@@ -175,6 +182,7 @@ impl Fleet {
         world: &mut World,
     ) -> Reaction {
         let mut decisions = Vec::new();
+        let was_crowded = self.caches[number].is_crowded();
         let it = &mut self.caches[number];
         self.touched.push(it.instance);
         it.waiting += u32::from(matches!(event, Event::Lookup { .. } | Event::BadSignature { .. }));
@@ -207,6 +215,9 @@ impl Fleet {
                 Decision::Fetch(id) => reaction.pending.push(self.fetch(number, id, now, world)),
                 Decision::Cancel(id) => drop(self.end_flight(number, id, now)),
             }
+        }
+        if self.caches[number].is_crowded() != was_crowded {
+            self.note_change(self.caches[number].instance, now);
         }
         reaction
     }

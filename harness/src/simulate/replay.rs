@@ -215,6 +215,18 @@ mod tests {
         assert_eq!(replay(&plan, &record, &requests[1..]).unwrap().differ, 1, "without it there is a place");
     }
 
+    /// Which of two takes the last place among those who wait depends on who comes first.
+    #[test]
+    fn a_last_place_that_is_taken_is_a_change() {
+        let lines = LINES.replace("ttl = ", "max_waiters = 2, fetch_timeout = \"20s\", ttl = ");
+        let plan =
+            plan(&format!("[[fault]]\nfrom = \"29s\"\nfor = \"30s\"\njwks = {{ hang = true }}\n{lines}"));
+        let record = simulate::run(&plan, "").unwrap().record();
+        let requests = [request(31_000, Outcome::Unfinished), request(32_000, Outcome::Failed(Some(503)))];
+        let agreement = replay(&plan, &record, &requests).unwrap();
+        assert_eq!((agreement.differ, agreement.unexplained.len()), (1, 0), "{agreement:?}");
+    }
+
     /// A token that is remembered outlives its key in the replay too: it is told by its session, its key and its end.
     #[test]
     fn a_token_that_came_before_is_known_again() {
