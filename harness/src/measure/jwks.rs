@@ -1,6 +1,6 @@
 //! How many requests for the key set there were, listed or only counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use keyquake_core::{Span, Time};
 use keyquake_idp::JwksLogEntry;
@@ -73,17 +73,23 @@ impl Run<'_> {
     /// The most in any second between two moments, with those that were listed.
     fn counted_peak(&self, listed: &[JwksLogEntry], times: (Time, Time)) -> u64 {
         let counted = &self.jwks_counted;
-        let mut all = counted.between(&counted.all, times).to_vec();
-        all.extend(listed.iter().map(|entry| (counted.number(entry.at), 1)));
-        all.sort_unstable();
-        let per_second = (1_000_000_000 / counted.width.as_nanos().max(1)).max(1);
-        let (mut held, mut worst, mut from) = (0, 0, 0);
-        for (number, count) in &all {
-            held += count;
-            while all[from].0 + per_second <= *number {
-                held -= all[from].1;
-                from += 1;
+        let mut bins = counted.between(&counted.all, times).iter().copied().peekable();
+        let mut listed = listed.iter().map(|entry| (counted.number(entry.at), 1)).peekable();
+        let in_order = std::iter::from_fn(|| match (bins.peek(), listed.peek()) {
+            (Some(bin), Some(one)) if one < bin => listed.next(),
+            (None, _) => listed.next(),
+            _ => bins.next(),
+        });
+        let per_second = (Span::from_secs(1).as_nanos() / counted.width.as_nanos().max(1)).max(1);
+        let mut second: VecDeque<(u64, u64)> = VecDeque::new();
+        let (mut held, mut worst) = (0, 0);
+        for (number, count) in in_order {
+            while let Some((_, passed)) = second.front().filter(|(first, _)| first + per_second <= number) {
+                held -= passed;
+                second.pop_front();
             }
+            second.push_back((number, count));
+            held += count;
             worst = worst.max(held);
         }
         worst / counted.width.as_secs().max(1)
@@ -155,5 +161,23 @@ mod tests {
         assert_eq!(windows.iter().sum::<u64>(), 7 + 4 + 10 + 3 + 4);
         // Windows are seconds from the start of the warm-up on, 1.5 s before event time.
         assert_eq!(windows[..3], [7, 1 + 4, 0], "{windows:?}");
+    }
+
+    #[test]
+    fn a_worst_second_begins_with_any_bin() {
+        let plan = simulated("duration = \"10s\"");
+        let pace = Pace::new(1.0, keyquake_core::UnixTime(1_800_000_000)).unwrap();
+        let mut run = Run::new(&plan, Engine::Simulated, Fold::new(&plan, pace));
+        // Of tenths of seconds: 4 within one that begins at 1.5 s, and one more that is listed; the sixth comes too late.
+        let all = vec![(15, 1), (19, 2), (23, 1), (25, 1)];
+        run.jwks_counted = CountedFetches {
+            start: Time::ZERO,
+            width: Span::from_millis(100),
+            by_status: [(Some(200), all.clone())].into(),
+            all,
+        };
+        run.jwks = vec![listed(2_050, 200)];
+        let volume = run.jwks_volume(Time::ZERO, at(10_000));
+        assert_eq!((volume.jwks_requests, volume.jwks_peak_per_second), (6, 5));
     }
 }

@@ -21,8 +21,9 @@ const MAX_PLANS: u64 = 1_000;
 /// How often a plan is run whose requests end otherwise in the replay. A stall of the machine can put requests on the other
 /// side of a change; a mistake does it again.
 const TRIES: u32 = 3;
-/// The share of all requests that must end as in the runs, and that of the requests of each plan.
+/// The share of all requests that must end as in the runs, of so many plans at least, and that of the requests of each plan.
 const ENOUGH: f64 = 0.999;
+const ALL: u64 = 10;
 const ENOUGH_OF_ONE: f64 = 0.99;
 
 #[test]
@@ -32,6 +33,7 @@ fn live_runs_of_random_plans_end_as_in_their_replays() {
     let numbers = env::var("KEYQUAKE_PLANS").map_or(0..PLANS, |plans| range(&plans));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("agreement").join(seed.to_string());
     let (mut differing, mut all) = (Vec::new(), Counts::default());
+    let are_all = numbers.end - numbers.start >= ALL;
     println!("plans {numbers:?} of seed {seed}, in {}", folder.display());
     for number in numbers {
         let mut tries = (0..TRIES).map(|_| {
@@ -50,7 +52,7 @@ fn live_runs_of_random_plans_end_as_in_their_replays() {
     let share = 100.0 * all.share();
     println!("{} requests, {share:.3} % of which ended as in the runs", all.requests);
     assert!(differing.is_empty(), "plans {differing:?} of seed {seed} differ from their replays");
-    assert!(all.share() >= ENOUGH, "{share:.3} %");
+    assert!(!are_all || all.share() >= ENOUGH, "{share:.3} %");
 }
 
 /// Requests of plans, and how they ended in the replay.
