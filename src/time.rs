@@ -43,7 +43,8 @@ impl Time {
     /// How long ago `earlier` was; zero when it is still to come.
     #[inline]
     pub fn since(self, earlier: Self) -> Span {
-        Span(u64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(0))
+        // A difference that is not negative fits into 64 bits without a sign.
+        Span(if earlier < self { self.0.wrapping_sub(earlier.0).cast_unsigned() } else { 0 })
     }
 
     /// The moment that lies to `there` as it lies to `here`.
@@ -67,6 +68,7 @@ impl Add<Span> for Time {
 impl Sub<Span> for Time {
     type Output = Self;
 
+    #[inline]
     fn sub(self, span: Span) -> Self {
         if self == Self::NEVER {
             return Self::NEVER;
@@ -133,6 +135,7 @@ impl Span {
     }
 
     /// The whole span in seconds, for reports; infinite for [`Span::INFINITE`].
+    #[inline]
     pub fn as_secs_f64(self) -> f64 {
         if self == Self::INFINITE { f64::INFINITY } else { self.0 as f64 / NANOS_PER_SECOND as f64 }
     }

@@ -11,7 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use keyquake_core::{Span, Time};
-use keyquake_idp::{AppliedEvent, Event, Forgery, JwksLogEntry, TimedEvent};
+use keyquake_idp::{AppliedEvent, Event, Forgery, JwksLogEntry, KeyId, TimedEvent};
 use keyquake_reports::record::{
     self, Cell, Engine, EventKind, Fidelity, GateResult, Instance, JwksRequest, Lasting, LoginStorm, Record,
     RecoveryState, RunMetrics, Verdict, Windows,
@@ -201,7 +201,7 @@ impl Run<'_> {
     fn calm_jwks_rate(&self) -> Option<f64> {
         let calm = self.plan.disturbances.first().map_or(self.ended, |first| first.from.min(self.ended));
         let length = calm.since(Time::ZERO);
-        let requests = self.jwks_volume(Time::ZERO, calm).jwks_requests as f64;
+        let requests = self.jwks_count(Time::ZERO, calm) as f64;
         (length >= CALM_FOR_LONG_ENOUGH).then(|| requests / length.as_secs_f64())
     }
 
@@ -214,7 +214,7 @@ impl Run<'_> {
         let of_stream = lanes.filter(|(lane, _)| lane.stream == number);
         let strays: u64 = of_stream.map(|(_, tally)| tally.counts.requests).sum();
         let length = stream.until.since(stream.from).as_secs_f64();
-        let requests = self.jwks_volume(stream.from, stream.until).jwks_requests as f64;
+        let requests = self.jwks_count(stream.from, stream.until) as f64;
         let caused = requests - self.calm_jwks_rate()? * length;
         (strays > 0).then(|| caused.max(0.0) / strays as f64)
     }
@@ -264,6 +264,8 @@ impl Run<'_> {
         for fetch in &self.fetches {
             fetches.entry(fetch.instance).or_default().push_back(fetch);
         }
+        let names: BTreeMap<KeyId, String> =
+            self.plan.timeline.keys().map(|(key, _)| (key, key.to_string())).collect();
         let mut requests: BTreeMap<u32, Vec<JwksRequest>> = BTreeMap::new();
         for entry in &self.jwks {
             let Some(instance) = entry.instance else { continue };
@@ -274,7 +276,7 @@ impl Run<'_> {
                 // A connection that was broken off has no answer.
                 answered_s: entry.status.and(entry.answered).map(Time::as_secs_f64),
                 status: entry.status,
-                keys: entry.keys.iter().map(ToString::to_string).collect(),
+                keys: entry.keys.iter().filter_map(|key| names.get(key)).cloned().collect(),
                 asked_s: fetch.map(|fetch| fetch.asked.as_secs_f64()),
                 received_s: fetch.and_then(|fetch| fetch.received).map(Time::as_secs_f64),
             });

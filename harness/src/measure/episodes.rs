@@ -239,7 +239,7 @@ impl<'r> Episode<'r> {
     /// What the episode cost beyond what the fleet asks for when nothing happens.
     fn amplification(&self, run: &Run<'_>) -> Option<f64> {
         let length = self.until.since(self.from).as_secs_f64();
-        let requests = run.jwks_volume(self.from, self.until).jwks_requests as f64;
+        let requests = run.jwks_count(self.from, self.until) as f64;
         run.calm_jwks_rate().map(|rate| requests - rate * length)
     }
 

@@ -1,6 +1,6 @@
 //! How many requests for the key set there were, listed or only counted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use keyquake_core::{Span, Time};
 use keyquake_idp::JwksLogEntry;
@@ -34,6 +34,11 @@ impl CountedFetches {
         &bins[first(from).min(until)..until]
     }
 
+    /// How many the bins have that begin between two moments.
+    fn sum(&self, bins: &Bins, times: (Time, Time)) -> u64 {
+        self.between(bins, times).iter().map(|(_, count)| count).sum()
+    }
+
     fn begins(&self, number: u64) -> Time {
         self.start + Span::from_nanos(self.width.as_nanos().saturating_mul(number))
     }
@@ -41,27 +46,31 @@ impl CountedFetches {
 
 impl Run<'_> {
     pub(super) fn jwks_volume(&self, from: Time, until: Time) -> JwksVolume {
-        let counted = &self.jwks_counted;
         let listed = self.jwks_between(from, until);
-        let sum = |bins| -> u64 { counted.between(bins, (from, until)).iter().map(|(_, count)| count).sum() };
         let mut statuses = BTreeMap::new();
         for alike in listed.chunk_by(|a, b| a.status == b.status) {
             if let Some(status) = alike[0].status {
                 *statuses.entry(status).or_default() += alike.len() as u64;
             }
         }
-        for (status, bins) in &counted.by_status {
-            let fetches = sum(bins);
+        for (status, bins) in &self.jwks_counted.by_status {
+            let fetches = self.jwks_counted.sum(bins, (from, until));
             if let Some(status) = status.filter(|_| fetches > 0) {
                 *statuses.entry(status).or_default() += fetches;
             }
         }
         JwksVolume {
-            jwks_requests: listed.len() as u64 + sum(&counted.all),
+            jwks_requests: self.jwks_count(from, until),
             jwks_peak_per_second: worst_second(listed.iter().map(|entry| entry.at))
                 .max(self.counted_peak(listed, (from, until))),
             statuses,
         }
+    }
+
+    /// How many requests for the key set there were between two moments.
+    pub(super) fn jwks_count(&self, from: Time, until: Time) -> u64 {
+        let counted = self.jwks_counted.sum(&self.jwks_counted.all, (from, until));
+        self.jwks_between(from, until).len() as u64 + counted
     }
 
     fn jwks_between(&self, from: Time, until: Time) -> &[JwksLogEntry] {
@@ -73,22 +82,24 @@ impl Run<'_> {
     /// The most in any second between two moments, with those that were listed.
     fn counted_peak(&self, listed: &[JwksLogEntry], times: (Time, Time)) -> u64 {
         let counted = &self.jwks_counted;
-        let mut bins = counted.between(&counted.all, times).iter().copied().peekable();
-        let mut listed = listed.iter().map(|entry| (counted.number(entry.at), 1)).peekable();
-        let in_order = std::iter::from_fn(|| match (bins.peek(), listed.peek()) {
-            (Some(bin), Some(one)) if one < bin => listed.next(),
-            (None, _) => listed.next(),
-            _ => bins.next(),
-        });
+        let bins = counted.between(&counted.all, times);
+        let mut all = Vec::with_capacity(bins.len() + listed.len());
+        let mut next = 0;
+        for entry in listed {
+            let number = counted.number(entry.at);
+            let before = bins[next..].iter().take_while(|(bin, _)| *bin <= number).count();
+            all.extend_from_slice(&bins[next..next + before]);
+            all.push((number, 1));
+            next += before;
+        }
+        all.extend_from_slice(&bins[next..]);
         let per_second = (Span::from_secs(1).as_nanos() / counted.width.as_nanos().max(1)).max(1);
-        let mut second: VecDeque<(u64, u64)> = VecDeque::new();
-        let (mut held, mut worst) = (0, 0);
-        for (number, count) in in_order {
-            while let Some((_, passed)) = second.front().filter(|(first, _)| first + per_second <= number) {
-                held -= passed;
-                second.pop_front();
+        let (mut first, mut held, mut worst) = (0, 0, 0);
+        for (number, count) in &all {
+            while all[first].0 + per_second <= *number {
+                held -= all[first].1;
+                first += 1;
             }
-            second.push_back((number, count));
             held += count;
             worst = worst.max(held);
         }

@@ -1,7 +1,5 @@
 //! Requests that must pass, counted in small bins: what recovery is timed with.
 
-use std::collections::BTreeMap;
-
 use keyquake_core::{Span, Time};
 use keyquake_reports::record::{Recovery, RecoveryState};
 
@@ -14,7 +12,8 @@ const WORST_HOLDS: u64 = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct Track {
     step: Span,
-    bins: BTreeMap<i64, Bin>,
+    /// By their numbers; most requests end in the order in which they came, so most go into the last.
+    bins: Vec<(i64, Bin)>,
 }
 
 /// One bin. Requests end in any order, so it keeps extremes rather than a sequence.
@@ -51,7 +50,7 @@ impl Bin {
 
 impl Track {
     pub(crate) fn new(step: Span) -> Self {
-        Self { step, bins: BTreeMap::new() }
+        Self { step, bins: Vec::new() }
     }
 
     /// Counts requests that met the same; these are the planned moments of the first and the last. They go into the bin
@@ -65,7 +64,19 @@ impl Track {
             first_passed: (!denied).then_some(first),
             last_passed: (!denied).then_some(last),
         };
-        self.bins.entry(self.number(last)).or_insert(Bin::EMPTY).merge(&bin);
+        self.bin(self.number(last)).merge(&bin);
+    }
+
+    /// The bin of a number.
+    fn bin(&mut self, number: i64) -> &mut Bin {
+        let place = match self.bins.last() {
+            Some((last, _)) if *last >= number => self.bins.partition_point(|(it, _)| *it < number),
+            _ => self.bins.len(),
+        };
+        if self.bins.get(place).is_none_or(|(it, _)| *it != number) {
+            self.bins.insert(place, (number, Bin::EMPTY));
+        }
+        &mut self.bins[place].1
     }
 
     /// The number of the bin that a moment lies in.
@@ -82,9 +93,19 @@ impl Track {
 
     /// Adds another of the same step.
     pub(crate) fn merge(&mut self, other: &Self) {
-        for (number, bin) in &other.bins {
-            self.bins.entry(*number).or_insert(Bin::EMPTY).merge(bin);
+        let mut bins = Vec::with_capacity(self.bins.len().max(other.bins.len()));
+        let mut others = other.bins.iter().peekable();
+        for (number, mut bin) in self.bins.drain(..) {
+            while let Some(before) = others.next_if(|(it, _)| *it < number) {
+                bins.push(*before);
+            }
+            if let Some((_, same)) = others.next_if(|(it, _)| *it == number) {
+                bin.merge(same);
+            }
+            bins.push((number, bin));
         }
+        bins.extend(others);
+        self.bins = bins;
     }
 
     /// How long after `from` until no more than `below` of the requests that follow are denied.
@@ -97,7 +118,7 @@ impl Track {
         let (mut total, mut denied) = (0, 0);
         let (mut recovered, mut following) = (None, 0);
         let mut last_denied = None;
-        for (_, bin) in self.bins.range(first..).rev() {
+        for (_, bin) in self.from(first).iter().rev() {
             if let Some(at) = bin.last_denied {
                 last_denied = last_denied.max(Some(at));
                 if denied as f64 <= below * total as f64 {
@@ -131,14 +152,19 @@ impl Track {
 
     /// The first and the last of each bin's denials and passes: their planned moments, and whether they were denied.
     pub(crate) fn answers(&self) -> impl Iterator<Item = (Time, bool)> {
-        self.bins.values().flat_map(|bin| {
+        self.bins.iter().flat_map(|(_, bin)| {
             let denied = bin.first_denied.into_iter().chain(bin.last_denied).map(|at| (at, true));
             denied.chain(bin.first_passed.into_iter().chain(bin.last_passed).map(|at| (at, false)))
         })
     }
 
+    /// The bins from a number on.
+    fn from(&self, number: i64) -> &[(i64, Bin)] {
+        &self.bins[self.bins.partition_point(|(it, _)| *it < number)..]
+    }
+
     fn first_pass_after(&self, denied: Time) -> Option<Time> {
-        self.bins.range(self.number(denied)..).find_map(|(_, bin)| {
+        self.from(self.number(denied)).iter().find_map(|(_, bin)| {
             let after = |at: &Time| *at > denied;
             bin.first_passed.filter(after).or(bin.last_passed.filter(after))
         })
@@ -146,22 +172,19 @@ impl Track {
 
     /// The worst share of denied requests in any stretch of a second, widened until it holds 100 requests.
     pub(crate) fn worst_second(&self) -> Option<f64> {
-        let bins: Vec<(i64, u64, u64)> =
-            self.bins.iter().map(|(number, bin)| (*number, bin.total, bin.denied)).collect();
         let width = (1_000_000_000 / self.step.as_nanos().max(1)).max(1);
         let width = i64::try_from(width).unwrap_or(i64::MAX);
         let (mut from, mut total, mut denied) = (0, 0, 0);
         let mut worst = None;
-        for &(number, bin_total, bin_denied) in &bins {
-            total += bin_total;
-            denied += bin_denied;
+        for (number, bin) in &self.bins {
+            total += bin.total;
+            denied += bin.denied;
             // Shorten the stretch from its beginning as long as it stays long and full enough.
-            while let (Some(&(_, total_there, denied_there)), Some(&(next, ..))) =
-                (bins.get(from), bins.get(from + 1))
+            while let (Some((_, there)), Some((next, _))) = (self.bins.get(from), self.bins.get(from + 1))
                 && number - next + 1 >= width
-                && total - total_there >= WORST_HOLDS
+                && total - there.total >= WORST_HOLDS
             {
-                (total, denied, from) = (total - total_there, denied - denied_there, from + 1);
+                (total, denied, from) = (total - there.total, denied - there.denied, from + 1);
             }
             let share = denied as f64 / total as f64;
             if total >= WORST_HOLDS && worst.is_none_or(|worst| share > worst) {
