@@ -391,6 +391,19 @@ impl Fold {
         }
     }
 
+    /// Notes that a session asked for new tokens in time: at each cycle from a moment on, so many times. Nobody asks before the
+    /// run has started.
+    pub(crate) fn tokens_requested(&mut self, first: Time, cycle: Span, times: u64) {
+        let mut since_start = first.since(self.start).as_nanos();
+        for _ in 0..times {
+            let number = usize::try_from(since_start / self.window.as_nanos()).unwrap_or(usize::MAX);
+            if let Some(window) = self.windows.get_mut(number) {
+                window.token_requests += 1;
+            }
+            since_start = since_start.saturating_add(cycle.as_nanos());
+        }
+    }
+
     /// Notes that a session was denied three times in a row.
     pub(crate) fn locked_out(&mut self, at: Time, session: u32) {
         if at >= Time::ZERO {

@@ -2,7 +2,8 @@
 //!
 //! What a token is made of is its engine's matter: a header for a live run, bare facts for a simulated one.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use keyquake_core::{Span, Time};
 use rand::RngExt;
@@ -14,6 +15,8 @@ use crate::seed;
 
 /// A session with this many denials in a row counts as locked out.
 const LOCKED_OUT: u32 = 3;
+/// How many entries the queue has for each session at most.
+const MOST_ENTRIES: usize = 2;
 /// How long a session waits that asked for a token and got none.
 const ASK_AGAIN: Span = Span::from_secs(1);
 
@@ -21,7 +24,8 @@ const ASK_AGAIN: Span = Span::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Sessions<T> {
     sessions: Vec<Session<T>>,
-    queue: BTreeSet<(Time, u32)>,
+    /// When sessions ask for tokens, and perhaps when they would have without a rejection; the first is never one of those.
+    queue: BinaryHeap<Reverse<(Time, u32)>>,
     /// How long after its issue a token is renewed.
     renew_after: Span,
     on_reject: OnReject,
@@ -77,14 +81,14 @@ impl<T> Sessions<T> {
         let mut ages = seed::generator(plan.seed, "token ages", 0);
         let mut all = Self {
             sessions: Vec::new(),
-            queue: BTreeSet::new(),
+            queue: BinaryHeap::new(),
             renew_after,
             on_reject: plan.traffic.on_reject,
         };
         for session in 0..sessions {
             let age = renew_after.scale(ages.random());
             let due = Due { at: start + renew_after.saturating_sub(age), forced: false, relogin: false };
-            all.queue.insert((due.at, session));
+            all.queue.push(Reverse((due.at, session)));
             all.sessions.push(Session {
                 held: Held { token: first(session, age)?, number: 0 },
                 denied_in_a_row: 0,
@@ -100,45 +104,59 @@ impl<T> Sessions<T> {
 
     /// When the next session asks for a token.
     pub(crate) fn next_due(&self) -> Option<Time> {
-        self.queue.first().map(|(at, _)| *at)
+        self.queue.peek().map(|Reverse((at, _))| *at)
     }
 
     /// The sessions that ask for a token now; each waits for its answer.
     pub(crate) fn due(&mut self, now: Time) -> Vec<Renewal> {
         let mut due = Vec::new();
-        while let Some(&(at, session)) = self.queue.first().filter(|(at, _)| *at <= now) {
-            self.queue.remove(&(at, session));
-            let Some(Due { forced, relogin, .. }) = self.sessions[session as usize].due.take() else {
-                continue;
-            };
-            due.push(Renewal { session, forced, relogin });
+        while let Some((_, session)) = self.first_due(|at| at <= now) {
+            if let Some(Due { forced, relogin, .. }) = self.sessions[session as usize].due.take() {
+                due.push(Renewal { session, forced, relogin });
+            }
+            self.tidy();
         }
         due
     }
 
-    /// Lets every session renew in time as long as its answers come before a moment, each `took` after it has asked, which
-    /// `ask` is told of, and whose token `token` makes. As [`Self::due`] and [`Self::renewed`] in turn, but at once.
+    /// Lets every session renew in time as long as its answers come before a moment, each `took` after it has asked, and
+    /// says when it does: at each cycle from a moment on, so many times. `token` makes the last of its tokens. As
+    /// [`Self::due`] and [`Self::renewed`] in turn, but at once.
     pub(crate) fn renew_until(
         &mut self,
         until: Time,
         took: Span,
-        mut ask: impl FnMut(Time),
+        mut ask: impl FnMut(Time, Span, u64),
         token: impl Fn(Time) -> T,
     ) {
         let cycle = self.renew_after.saturating_add(took);
-        let asking = self.queue.range(..(until, 0)).copied().collect::<Vec<_>>();
-        for (mut at, session) in asking {
-            let it = &mut self.sessions[session as usize];
-            let Some(due) = it.due.filter(|due| !due.forced && at + took < until) else { continue };
-            let mut asked = at;
-            while at + took < until {
-                ask(at);
-                it.held.number += 1;
-                (asked, at) = (at, at + cycle);
-            }
-            it.held.token = token(asked);
-            self.schedule(session, Due { at, ..due });
+        let mut asking = Vec::new();
+        while let Some(first) = self.first_due(|at| at < until) {
+            asking.push(first);
+            self.tidy();
         }
+        for (first, session) in asking {
+            let it = &mut self.sessions[session as usize];
+            let may = |due: &&mut Due| due.at == first && !due.forced && first + took < until;
+            let mut at = first;
+            if let Some(due) = it.due.as_mut().filter(may) {
+                let times = (until.since(first + took).as_nanos() - 1) / cycle.as_nanos().max(1) + 1;
+                ask(first, cycle, times);
+                let asked = first + Span::from_nanos(cycle.as_nanos().saturating_mul(times - 1));
+                it.held = Held { token: token(asked), number: it.held.number + times };
+                at = asked + cycle;
+                due.at = at;
+            }
+            self.queue.push(Reverse((at, session)));
+        }
+        self.tidy();
+    }
+
+    /// Takes the first of the queue, if it asks at such a moment.
+    fn first_due(&mut self, wanted: impl Fn(Time) -> bool) -> Option<(Time, u32)> {
+        let Reverse(first) = *self.queue.peek().filter(|Reverse((at, _))| wanted(*at))?;
+        self.queue.pop();
+        Some(first)
     }
 
     /// A session got its token.
@@ -191,11 +209,28 @@ impl<T> Sessions<T> {
     }
 
     fn schedule(&mut self, session: u32, due: Due) {
-        let it = &mut self.sessions[session as usize];
-        if let Some(old) = it.due.replace(due) {
-            self.queue.remove(&(old.at, session));
+        self.sessions[session as usize].due = Some(due);
+        self.queue.push(Reverse((due.at, session)));
+        if self.queue.len() > MOST_ENTRIES * self.sessions.len() {
+            let sessions = &self.sessions;
+            self.queue.retain(|Reverse((at, session))| sessions[*session as usize].asks_at(*at));
         }
-        self.queue.insert((due.at, session));
+        self.tidy();
+    }
+
+    /// Removes from the head of the queue who asks at another moment.
+    fn tidy(&mut self) {
+        while let Some(Reverse((at, session))) = self.queue.peek()
+            && !self.sessions[*session as usize].asks_at(*at)
+        {
+            self.queue.pop();
+        }
+    }
+}
+
+impl<T> Session<T> {
+    fn asks_at(&self, at: Time) -> bool {
+        self.due.is_some_and(|due| due.at == at)
     }
 }
 
@@ -203,6 +238,7 @@ impl<T> Sessions<T> {
 mod tests {
     use super::*;
     use crate::plan::testing::plan;
+    use std::collections::BTreeSet;
     use std::convert::Infallible;
 
     fn at(secs: i64) -> Time {
@@ -253,7 +289,10 @@ mod tests {
         let (took, until) = (Span::from_secs(3), at(400));
         let token = |asked: Time| asked.since(at(0));
         let mut asked_at_once = Vec::new();
-        at_once.renew_until(until, took, |at| asked_at_once.push(at), token);
+        let ask = |first: Time, cycle: Span, times| {
+            asked_at_once.extend((0..times).map(|time| first + Span::from_nanos(cycle.as_nanos() * time)));
+        };
+        at_once.renew_until(until, took, ask, token);
         let (mut asked_in_turn, mut answers) = (Vec::new(), BTreeSet::new());
         loop {
             let answered: Option<&(Time, u32, Time)> = answers.first();
@@ -302,6 +341,23 @@ mod tests {
             at(104),
             "a late rejection of the old token"
         );
+    }
+
+    #[test]
+    fn the_queue_stays_short_however_often_sessions_are_rejected() {
+        let mut sessions = sessions("on_reject = \"relogin\"");
+        for second in 0..100 {
+            let now = sessions.next_due().unwrap().min(at(second));
+            for session in 0..10 {
+                let number = sessions.held(session).number;
+                sessions.ended(session, number, REJECTED, now);
+            }
+            assert_eq!(sessions.next_due(), Some(now));
+            let renewals = sessions.due(now);
+            assert_eq!(renewals.len(), 10);
+            renewals.iter().for_each(|renewal| sessions.renewed(renewal.session, Span::ZERO, now));
+            assert!(sessions.queue.len() <= MOST_ENTRIES * 10);
+        }
     }
 
     #[test]

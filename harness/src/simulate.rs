@@ -32,6 +32,7 @@ use crate::seed;
 pub(crate) use self::predict::{Prediction, predict};
 pub use self::prepared::{By, Prepared, Sums};
 pub(crate) use self::replay::{Agreement, Difference, replay};
+pub(crate) use self::skip::Experience;
 
 /// The date at which event time starts: any will do, as long as it is always the same.
 const EPOCH: UnixTime = UnixTime(1_800_000_000);
@@ -42,16 +43,23 @@ const EPOCH: UnixTime = UnixTime(1_800_000_000);
 ///
 /// The system has no randomness for keys.
 pub(crate) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
-    if plan.coupled.is_none() { skip::run(plan, command, Detail::Curves) } else { each::run(plan, command) }
+    match plan.coupled {
+        None => skip::run(plan, command, Detail::Curves, &mut Experience::default()),
+        Some(_) => each::run(plan, command),
+    }
 }
 
-/// Simulates a plan for its metrics alone, which are the same in distribution. The windows of its record are not.
+/// Simulates a plan for its metrics alone, which are the same in distribution. The windows of its record are not. What one
+/// run finds out is known to the next of the same plan under another seed.
 ///
 /// # Errors
 ///
 /// The system has no randomness for keys.
-pub(crate) fn measure(plan: &Plan) -> anyhow::Result<Run<'_>> {
-    if plan.coupled.is_none() { skip::run(plan, "", Detail::Metrics) } else { each::run(plan, "") }
+pub(crate) fn measure<'p>(plan: &'p Plan, experience: &mut Experience) -> anyhow::Result<Run<'p>> {
+    match plan.coupled {
+        None => skip::run(plan, "", Detail::Metrics, experience),
+        Some(_) => each::run(plan, ""),
+    }
 }
 
 /// What a simulation is to show.

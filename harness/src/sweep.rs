@@ -22,7 +22,7 @@ use crate::measure;
 use crate::plan::Plan;
 use crate::scenario::{Chosen, Matrix};
 use crate::seed;
-use crate::simulate;
+use crate::simulate::{self, Experience};
 
 /// A matrix whose every cell can be played. It can only come from [`Sweep::check`].
 pub(crate) struct Sweep<'s> {
@@ -100,11 +100,12 @@ impl<'s> Sweep<'s> {
         name: &str,
         mut each: impl FnMut(record::Cell),
     ) -> anyhow::Result<()> {
+        let mut experience = Experience::default();
         for replication in 0..self.replications {
             let drawn = seed::generator(self.first.seed, name, u64::from(replication)).next_u64();
             // Scenarios have 63 bits for it.
             plan.reseed(drawn >> 1);
-            let record = simulate::measure(plan)?.record();
+            let record = simulate::measure(plan, &mut experience)?.record();
             each(record.cells.into_iter().next().context("a run has a cell")?);
         }
         Ok(())

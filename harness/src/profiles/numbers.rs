@@ -11,7 +11,7 @@ use keyquake_reports::{Worst, worst};
 use super::ClientProfile;
 use crate::plan::Plan;
 use crate::scenario::Source;
-use crate::simulate;
+use crate::simulate::{self, Experience};
 
 /// How many requests of a kind a scenario has: its numbers are that exact.
 const REQUESTS: f64 = 3_600.0;
@@ -99,5 +99,10 @@ fn play(profile: &ClientProfile, lines: &str, length: Span) -> anyhow::Result<Ce
     );
     let source = Source::new(&profile.name, &text, &[]).map_err(anyhow::Error::msg)?;
     let plan = Plan::check(&source, Engine::Simulated).map_err(anyhow::Error::msg)?;
-    simulate::measure(&plan)?.record().cells.into_iter().next().context("a run has a cell")
+    simulate::measure(&plan, &mut Experience::default())?
+        .record()
+        .cells
+        .into_iter()
+        .next()
+        .context("a run has a cell")
 }

@@ -23,12 +23,20 @@ pub(super) struct Counter {
     by_status: Vec<(Option<u16>, OfStatus)>,
 }
 
+/// Counts fetches of one status.
+pub(super) struct Counting<'c> {
+    fetches: &'c mut OfStatus,
+    /// The length of a bin, and how long after the first begins they are told of, in seconds.
+    width: f64,
+    offset: f64,
+}
+
 /// The fetches of one status.
 #[derive(Debug)]
 struct OfStatus {
-    /// Those whose moments were drawn, but for whole multiples of [`FULL`].
+    /// Those whose moments were drawn: none only where there are none.
     drawn: Vec<u8>,
-    /// How many of these multiples each bin has that has any.
+    /// How many more there are in bins that have more than fit into eight bits.
     full: BTreeMap<usize, u64>,
     /// Of those whose moments were not, if there are any: by how much more are expected in a bin than in the one
     /// before, and by how much more their number varies.
@@ -54,55 +62,18 @@ impl Counter {
         }
     }
 
-    /// Counts one, so many seconds after a moment.
-    pub(super) fn add(&mut self, status: Option<u16>, at: Time, seconds: f64) {
-        let (offset, width) = (at.since(self.start).as_secs_f64(), self.width.as_secs_f64());
-        let number = (((offset + seconds) / width) as usize).min(self.bins.saturating_sub(1));
-        let it = self.of(status);
-        it.drawn[number] = it.drawn[number].wrapping_add(1);
-        if it.drawn[number] == 0 {
-            *it.full.entry(number).or_default() += 1;
-        }
-    }
-
-    /// Counts many between two moments, of which so many are expected each second, with such a variance.
-    pub(super) fn spread(
-        &mut self,
-        status: Option<u16>,
-        (from, until): (Time, Time),
-        (per_second, variance): (f64, f64),
-    ) {
-        let width = self.width.as_secs_f64();
-        let (first, last) = (self.number(from), self.number(until));
-        let edges = [(first, from, 1.0), (last, until, -1.0)];
-        let parts = edges.map(|(number, at, sign)| {
-            let end = self.start + Span::from_nanos(self.width.as_nanos().saturating_mul(number as u64 + 1));
-            (number, sign, end.since(at).as_secs_f64())
-        });
-        let length = self.bins + 1;
-        let changes = &mut self.of(status).changes;
-        changes.resize(length, (0.0, 0.0));
-        for (number, sign, rest) in parts {
-            for (number, part) in [(number, rest), (number + 1, width - rest)] {
-                let (expected, varies) = &mut changes[number];
-                *expected += sign * per_second * part;
-                *varies += sign * variance * part;
-            }
-        }
-    }
-
-    fn number(&self, at: Time) -> usize {
-        let number = usize::try_from(at.since(self.start).as_nanos() / self.width.as_nanos());
-        number.unwrap_or(usize::MAX).min(self.bins.saturating_sub(1))
-    }
-
-    fn of(&mut self, status: Option<u16>) -> &mut OfStatus {
+    /// Where fetches of a status are counted, by how long after a moment they begin.
+    pub(super) fn of(&mut self, status: Option<u16>, since: Time) -> Counting<'_> {
         let place = self.by_status.iter().position(|(known, _)| *known == status).unwrap_or_else(|| {
             let drawn = vec![0; self.bins];
             self.by_status.push((status, OfStatus { drawn, full: BTreeMap::new(), changes: Vec::new() }));
             self.by_status.len() - 1
         });
-        &mut self.by_status[place].1
+        Counting {
+            fetches: &mut self.by_status[place].1,
+            width: self.width.as_secs_f64(),
+            offset: since.since(self.start).as_secs_f64(),
+        }
     }
 
     /// Draws how many of those that were spread fell into each bin.
@@ -111,6 +82,39 @@ impl Counter {
         let by_status: BTreeMap<Option<u16>, Bins> =
             self.by_status.into_iter().map(|(status, it)| (status, it.finish(rng))).collect();
         CountedFetches { start: self.start, width: self.width, all: together(by_status.values()), by_status }
+    }
+}
+
+impl Counting<'_> {
+    /// Counts one.
+    pub(super) fn add(&mut self, seconds: f64) {
+        let number = self.number(self.offset + seconds);
+        let Some(drawn) = self.fetches.drawn.get_mut(number) else { return };
+        if *drawn == u8::MAX {
+            *self.fetches.full.entry(number).or_default() += u64::from(*drawn);
+            *drawn = 0;
+        }
+        *drawn += 1;
+    }
+
+    /// Counts many that begin between so many seconds, of which so many are expected each second, with such a variance.
+    pub(super) fn spread(&mut self, (from, until): (f64, f64), (per_second, variance): (f64, f64)) {
+        let length = self.fetches.drawn.len() + 1;
+        self.fetches.changes.resize(length, (0.0, 0.0));
+        for (at, sign) in [(self.offset + from, 1.0), (self.offset + until, -1.0)] {
+            let number = self.number(at);
+            let rest = (number + 1) as f64 * self.width - at;
+            for (number, part) in [(number, rest), (number + 1, self.width - rest)] {
+                let Some((expected, varies)) = self.fetches.changes.get_mut(number) else { continue };
+                *expected += sign * per_second * part;
+                *varies += sign * variance * part;
+            }
+        }
+    }
+
+    /// The number of the bin that lies so many seconds after the first begins.
+    fn number(&self, seconds: f64) -> usize {
+        ((seconds / self.width) as usize).min(self.fetches.drawn.len().saturating_sub(1))
     }
 }
 
@@ -132,30 +136,42 @@ fn together<'s>(all: impl ExactSizeIterator<Item = &'s Bins>) -> Bins {
 impl OfStatus {
     /// The bins that have any.
     fn finish(self, rng: &mut ChaCha8Rng) -> Bins {
-        let (mut expected, mut variance, mut left) = (0.0, 0.0, 0.0);
-        let mut changes = self.changes.into_iter();
-        let bins = self.drawn.iter().enumerate().map(|(number, drawn)| {
-            let mut count = u64::from(*drawn);
-            if let Some((more, varies)) = changes.next() {
-                (expected, variance) = (expected + more, variance + varies);
-                if expected > NOTHING {
-                    let luck: f64 = StandardNormal.sample(rng);
-                    let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
-                    // What rounding takes from one bin it gives to the next.
-                    count += came.round().max(0.0) as u64;
-                    left = came - came.round().max(0.0);
-                }
+        let spread = self.spread(rng);
+        let more = |number: usize| {
+            let full = self.full.get(&number).copied().unwrap_or_default();
+            full + spread.get(number).copied().unwrap_or_default()
+        };
+        let is_all = self.full.is_empty() && spread.is_empty();
+        let mut bins = Bins::new();
+        for (number, drawn) in self.drawn.iter().enumerate() {
+            // Most have none.
+            let count = if is_all { u64::from(*drawn) } else { u64::from(*drawn) + more(number) };
+            if count > 0 {
+                bins.push((number as u64, count));
             }
-            (number, count)
-        });
-        let full = |number: usize| self.full.get(&number).map_or(0, |times| times * FULL);
-        let any = bins.filter(|(number, count)| *count > 0 || self.full.contains_key(number));
-        any.map(|(number, count)| (number as u64, count + full(number))).collect()
+        }
+        bins
+    }
+
+    /// Draws how many of those whose moments were not drawn fell into each bin.
+    fn spread(&self, rng: &mut ChaCha8Rng) -> Vec<u64> {
+        let (mut expected, mut variance, mut left) = (0.0, 0.0, 0.0);
+        let mut draw = |(more, varies): &(f64, f64)| {
+            (expected, variance) = (expected + more, variance + varies);
+            if expected <= NOTHING {
+                return 0;
+            }
+            let luck: f64 = StandardNormal.sample(rng);
+            let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
+            let count = came.round().max(0.0);
+            // What rounding takes from one bin it gives to the next.
+            left = came - count;
+            count as u64
+        };
+        self.changes.iter().map(&mut draw).collect()
     }
 }
 
-/// How many a number of eight bits cannot tell from none.
-const FULL: u64 = 1 << u8::BITS;
 /// Less than this is what rounding leaves of sums.
 const NOTHING: f64 = 1e-9;
 
@@ -186,14 +202,14 @@ mod tests {
         let one_each = counted(|counter| {
             [-500, 0, 999, 5_500]
                 .into_iter()
-                .for_each(|millis| counter.add(Some(200), at(-1_000), (millis + 1_000) as f64 / 1e3));
+                .for_each(|millis| counter.of(Some(200), at(-1_000)).add((millis + 1_000) as f64 / 1e3));
         });
         assert_eq!(one_each, [0, 1, 2, 0, 0, 0, 0, 1]);
-        let many = counted(|counter| counter.spread(Some(200), (at(500), at(3_250)), (8.0, 0.0)));
+        let many = counted(|counter| counter.of(Some(200), at(0)).spread((0.5, 3.25), (8.0, 0.0)));
         assert_eq!(many, [0, 0, 4, 8, 8, 2, 0, 0]);
-        let within_one = counted(|counter| counter.spread(Some(200), (at(250), at(750)), (8.0, 0.0)));
+        let within_one = counted(|counter| counter.of(Some(200), at(0)).spread((0.25, 0.75), (8.0, 0.0)));
         assert_eq!(within_one, [0, 0, 4, 0, 0, 0, 0, 0]);
-        let slow = counted(|counter| counter.spread(Some(200), (at(0), at(6_000)), (0.5, 0.0)));
+        let slow = counted(|counter| counter.of(Some(200), at(0)).spread((0.0, 6.0), (0.5, 0.0)));
         assert_eq!(slow.iter().sum::<u64>(), 3, "{slow:?}");
     }
 }

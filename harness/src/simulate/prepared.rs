@@ -1,8 +1,10 @@
 //! What the benchmark of the simulator starts.
 
+use std::cell::RefCell;
+
 use keyquake_reports::record::Engine;
 
-use super::{Detail, each, skip};
+use super::{Detail, Experience, each, skip};
 use crate::plan::Plan;
 use crate::scenario::Source;
 
@@ -11,15 +13,18 @@ use crate::scenario::Source;
 pub enum By {
     /// At a cost that no rate adds to.
     Skipping,
-    /// The same for metrics alone, without curves: what sweeps do.
+    /// The same for metrics alone, without curves: what sweeps do. What the first such simulation finds out is known to the
+    /// next, as to the replications of a cell.
     Measuring,
     /// One event for each request.
     Request,
 }
 
 /// A scenario that is ready to be simulated.
-#[derive(Debug)]
-pub struct Prepared(Plan);
+pub struct Prepared {
+    plan: Plan,
+    experience: RefCell<Experience>,
+}
 
 /// What a simulation came to, warm-up excluded.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +45,8 @@ impl Prepared {
     /// The scenario is unsound.
     pub fn new(scenario: &str) -> anyhow::Result<Self> {
         let source = Source::new("scenario", scenario, &[]).map_err(anyhow::Error::msg)?;
-        Plan::check(&source, Engine::Simulated).map(Self).map_err(anyhow::Error::msg)
+        let plan = Plan::check(&source, Engine::Simulated).map_err(anyhow::Error::msg)?;
+        Ok(Self { plan, experience: RefCell::default() })
     }
 
     /// Simulates it, its record included.
@@ -50,9 +56,9 @@ impl Prepared {
     /// The system has no randomness for keys.
     pub fn simulate(&self, by: By) -> anyhow::Result<Sums> {
         let run = match by {
-            By::Skipping => skip::run(&self.0, "", Detail::Curves)?,
-            By::Measuring => skip::run(&self.0, "", Detail::Metrics)?,
-            By::Request => each::run(&self.0, "")?,
+            By::Skipping => skip::run(&self.plan, "", Detail::Curves, &mut Experience::default())?,
+            By::Measuring => skip::run(&self.plan, "", Detail::Metrics, &mut self.experience.borrow_mut())?,
+            By::Request => each::run(&self.plan, "")?,
         };
         let metrics = run.record().cells.remove(0).metrics;
         let (requests, denied) = (metrics.all.requests, metrics.all.denied);

@@ -47,18 +47,31 @@ const STEPS: usize = 3_600;
 const STEPS_PER_WINDOW: usize = 10;
 /// Later than a moment that was rounded to a nanosecond.
 const ROUNDING: Span = Span::from_nanos(10);
+/// How much longer caches are followed than they wait for anything: in another run they may be older.
+const MARGIN: f64 = 2.0;
 /// The most gaps that a stretch has.
 const GAPS: usize = 64;
 
-/// Simulates a plan whose requests may be counted together.
+/// What caches of a plan were found to go through.
+#[derive(Default)]
+pub(crate) struct Experience(Option<States>);
+
+/// Simulates a plan whose requests may be counted together. What is known of its caches from another run, which differs in
+/// nothing but the seed, need not be found again.
 ///
 /// # Errors
 ///
 /// The system has no randomness for keys.
-pub(super) fn run<'p>(plan: &'p Plan, command: &str, detail: Detail) -> anyhow::Result<Run<'p>> {
-    let mut simulation = Simulation::new(plan)?;
+pub(super) fn run<'p>(
+    plan: &'p Plan,
+    command: &str,
+    detail: Detail,
+    experience: &mut Experience,
+) -> anyhow::Result<Run<'p>> {
+    let mut simulation = Simulation::new(plan, experience.0.take())?;
     simulation.play()?;
-    let Simulation { counts, mut fold, flows, mut rng, service, .. } = simulation;
+    let Simulation { counts, mut fold, flows, mut rng, service, states, .. } = simulation;
+    experience.0 = Some(states);
     let metrics_alone = detail == Detail::Metrics;
     let detail = counts::detail(&fold, plan, detail);
     counts.finish(&mut fold, &flows, &detail, &mut rng);
@@ -135,7 +148,7 @@ enum Mode {
 }
 
 impl<'p> Simulation<'p> {
-    fn new(plan: &'p Plan) -> anyhow::Result<Self> {
+    fn new(plan: &'p Plan, known: Option<States>) -> anyhow::Result<Self> {
         let pace = Pace::new(1.0, EPOCH)?;
         let start = Time::ZERO - plan.warmup;
         let world = World::new(plan, pace)?;
@@ -148,6 +161,10 @@ impl<'p> Simulation<'p> {
         let kinds = Flow::kinds(&mut flows, plan, &world, start);
         let oldest = plan.caches.iter().flatten().copied().min().unwrap_or(start).min(start);
         let longest = plan.end().since(oldest).saturating_add(Span::from_secs(1));
+        let states = match known.filter(|known| known.reach(longest)) {
+            Some(known) => known,
+            None => States::new(cold(plan, 0, start)?.cache, kinds, longest.scale(MARGIN)),
+        };
         let cells = flows.len() * plan.instances() as usize;
         let instance = |number: u32| Instance {
             rng: seed::generator(plan.seed, "requests of instance", u64::from(number)),
@@ -169,7 +186,7 @@ impl<'p> Simulation<'p> {
             cells: std::iter::repeat_with(Cell::default).take(cells).collect(),
             instances: (0..plan.instances()).map(instance).collect(),
             rounds: Rounds::default(),
-            states: States::new(cold(plan, 0, start)?.cache, kinds, longest),
+            states,
             alarms: Agenda::default(),
             turns: turns(plan, start),
             leaders: BTreeMap::new(),
@@ -200,7 +217,7 @@ impl<'p> Simulation<'p> {
                 self.look_everywhere();
                 self.burst();
             }
-            if self.next_of_clients().is_some_and(|at| at <= self.now) {
+            if self.next_of_clients() <= self.now {
                 self.advance_clients();
             }
             while let Some(instance) = self.alarms.due(self.now) {
@@ -217,15 +234,19 @@ impl<'p> Simulation<'p> {
 
     /// When something happens next.
     fn next(&self) -> Option<Time> {
-        let flows = self.flows.iter().filter_map(|flow| flow.requests.next());
-        let others =
-            [self.turns.first().copied(), self.service.next(), self.next_of_clients(), self.alarms.next()];
-        flows.chain(others.into_iter().flatten()).min()
+        let others = [self.turns.first().copied(), self.service.next(), self.alarms.next()];
+        let others = others
+            .map(|next| next.unwrap_or(Time::NEVER))
+            .into_iter()
+            .fold(self.next_of_clients(), Time::min);
+        let next = self.flows.iter().map(|flow| flow.requests.next()).fold(others, Time::min);
+        (next < Time::NEVER).then_some(next)
     }
 
     /// When something happens to a session next. After the last request nobody needs another token.
-    fn next_of_clients(&self) -> Option<Time> {
-        self.clients.next().filter(|at| *at < self.plan.end())
+    fn next_of_clients(&self) -> Time {
+        let next = self.clients.next();
+        if next < self.plan.end() { next } else { Time::NEVER }
     }
 
     /// Something changes that the plan says.

@@ -1,6 +1,5 @@
 //! Sessions that are not asked one by one: who holds which key's token, and who is rejected when.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use keyquake_core::{Time, UnixTime};
@@ -36,11 +35,20 @@ pub(super) struct Clients<'p> {
     signing: KeyId,
     /// Tokens that sessions have asked for.
     renewals: Agenda<(Renewal, TokenFacts)>,
-    holders: BTreeMap<KeyId, Vec<u32>>,
-    hazards: BTreeMap<KeyId, Hazard>,
-    /// The logarithm of the probability that a session which has held a token of a key from the start still does.
-    survival: BTreeMap<KeyId, f64>,
+    /// By key.
+    held: Vec<OfKey>,
     rng: ChaCha8Rng,
+}
+
+/// A key's tokens.
+struct OfKey {
+    key: KeyId,
+    /// The sessions that hold one.
+    by: Vec<u32>,
+    /// What threatens them, if anything does.
+    hazard: Option<Hazard>,
+    /// The logarithm of the probability that a session which has held a token of the key from the start still does.
+    survival: f64,
 }
 
 /// What threatens each session that holds a token of a key.
@@ -49,6 +57,12 @@ struct Hazard {
     rejection: Intensity<(u32, u64)>,
     /// Being denied three times in a row.
     lock_out: Intensity<u32>,
+}
+
+impl OfKey {
+    fn new(key: KeyId) -> Self {
+        Self { key, by: Vec::new(), hazard: None, survival: 0.0 }
+    }
 }
 
 impl<'p> Clients<'p> {
@@ -67,9 +81,7 @@ impl<'p> Clients<'p> {
             caught_up: start,
             signing: first,
             renewals: Agenda::default(),
-            holders: BTreeMap::from([(first, (0..count).collect())]),
-            hazards: BTreeMap::new(),
-            survival: BTreeMap::new(),
+            held: vec![OfKey { by: (0..count).collect(), ..OfKey::new(first) }],
             rng: seed::generator(plan.seed, "hazards of sessions", 0),
         }
     }
@@ -81,13 +93,25 @@ impl<'p> Clients<'p> {
 
     /// The part of all sessions that holds a token of this key.
     pub(super) fn share(&self, key: KeyId) -> f64 {
-        self.holders.get(&key).map_or(0.0, |holders| holders.len() as f64 / f64::from(self.count))
+        self.held(key).map_or(0.0, |held| held.by.len() as f64 / f64::from(self.count))
+    }
+
+    fn held(&self, key: KeyId) -> Option<&OfKey> {
+        self.held.iter().find(|held| held.key == key)
+    }
+
+    fn held_mut(&mut self, key: KeyId) -> &mut OfKey {
+        let place = self.held.partition_point(|held| held.key < key);
+        if self.held.get(place).is_none_or(|held| held.key != key) {
+            self.held.insert(place, OfKey::new(key));
+        }
+        &mut self.held[place]
     }
 
     /// Any session that holds a token of this key, and the number of its token.
     pub(super) fn any_holder(&mut self, key: KeyId) -> Option<(u32, u64)> {
-        let holders = self.holders.get(&key).filter(|holders| !holders.is_empty())?;
-        let session = holders[self.rng.random_range(0..holders.len())];
+        let OfKey { by, .. } = self.held.iter().find(|held| held.key == key && !held.by.is_empty())?;
+        let session = by[self.rng.random_range(0..by.len())];
         Some((session, self.sessions.held(session).number))
     }
 
@@ -95,9 +119,9 @@ impl<'p> Clients<'p> {
         self.sessions.held(self.rng.random_range(0..self.count)).token.key
     }
 
-    /// Whether some session holds a token of the key that signs.
-    pub(super) fn newest_key_is_held(&self) -> bool {
-        self.share(self.signing) > 0.0
+    /// The key that signs, if no session holds a token of it yet: the first may come with any renewal.
+    pub(super) fn key_to_come(&self) -> Option<KeyId> {
+        (self.share(self.signing) == 0.0).then_some(self.signing)
     }
 
     /// Another key may sign from now on.
@@ -105,24 +129,26 @@ impl<'p> Clients<'p> {
         self.signing = tokens::signing_key(&self.plan.timeline, now);
     }
 
-    /// When something happens to a session next that matters to others: nothing does while all hold tokens of the key that
+    /// When something happens to a session next that matters to others; [`Time::NEVER`] while all hold tokens of the key that
     /// signs, and none is in danger.
-    pub(super) fn next(&self) -> Option<Time> {
-        let holders = self.holders.get(&self.signing).map_or(0, Vec::len);
-        let is_calm = self.hazards.is_empty() && holders == self.count as usize;
-        if is_calm { None } else { self.next_of_any() }
+    pub(super) fn next(&self) -> Time {
+        let matters =
+            |held: &OfKey| held.hazard.is_some() || (held.key != self.signing && !held.by.is_empty());
+        if self.held.iter().any(matters) { self.next_of_any() } else { Time::NEVER }
     }
 
-    fn next_of_any(&self) -> Option<Time> {
-        let hazards = self.hazards.values();
-        let hazards = hazards
-            .filter_map(|hazard| hazard.rejection.next().into_iter().chain(hazard.lock_out.next()).min());
-        hazards.chain(self.renewals.next()).chain(self.sessions.next_due()).min()
+    fn next_of_any(&self) -> Time {
+        let renewals = self.renewals.next().unwrap_or(Time::NEVER);
+        let sessions = self.sessions.next_due().unwrap_or(Time::NEVER);
+        let hazards = self.held.iter().filter_map(|held| held.hazard.as_ref());
+        let hazards = hazards.map(|hazard| hazard.rejection.next().min(hazard.lock_out.next()));
+        hazards.fold(renewals.min(sessions), Time::min)
     }
 
     /// Lets everything happen to sessions that was due before now and has not mattered so far.
     pub(super) fn catch_up(&mut self, now: Time, world: &mut World, fold: &mut Fold) {
-        if now <= self.caught_up {
+        if now <= self.caught_up || now <= self.next_of_any() {
+            self.caught_up = self.caught_up.max(now);
             return;
         }
         self.caught_up = now;
@@ -130,21 +156,26 @@ impl<'p> Clients<'p> {
             self.advance(at, world, fold);
         }
         if let Some(first) = self.sessions.next_due().filter(|at| *at < now) {
-            // All are asked for alike until then, and signed by one key.
-            let took = world.issue(first).at.from(first).since(first);
-            let (key, lifetime, pace) = (self.signing, self.plan.token_lifetime, world.pace());
-            let token = |at| TokenFacts { key, expires: pace.unix(at) + lifetime, forged: None };
-            let mut renewals = 0.0;
-            let ask = |at| {
-                renewals += 1.0;
-                fold.token_requested(at, false);
-            };
-            self.sessions.renew_until(now, took, ask, token);
-            self.thin_out(key, renewals);
+            self.renew_until(now, first, world, fold);
         }
-        while let Some(at) = self.next_of_any().filter(|at| *at < now) {
-            self.advance(at, world, fold);
+        while self.next_of_any() < now {
+            self.advance(self.next_of_any(), world, fold);
         }
+    }
+
+    /// Lets sessions renew before now of which the first is due at that moment: all are asked for alike until then, and
+    /// signed by one key.
+    fn renew_until(&mut self, now: Time, first: Time, world: &mut World, fold: &mut Fold) {
+        let took = world.issue(first).at.from(first).since(first);
+        let (key, lifetime, pace) = (self.signing, self.plan.token_lifetime, world.pace());
+        let token = |at| TokenFacts { key, expires: pace.unix(at) + lifetime, forged: None };
+        let mut renewals = 0.0;
+        let ask = |first, cycle, times| {
+            renewals += times as f64;
+            fold.tokens_requested(first, cycle, times);
+        };
+        self.sessions.renew_until(now, took, ask, token);
+        self.thin_out(key, renewals);
     }
 
     /// Lets everything happen to sessions that is due. Returns whether one holds another key's token than before.
@@ -170,7 +201,8 @@ impl<'p> Clients<'p> {
     /// The sessions that are rejected now, each with the number of its token. Notes those that are locked out.
     fn struck(&mut self, now: Time, fold: &mut Fold) -> Vec<(u32, u64)> {
         let mut struck = Vec::new();
-        for (key, hazard) in &mut self.hazards {
+        for OfKey { key, hazard, .. } in &mut self.held {
+            let Some(hazard) = hazard else { continue };
             struck.extend(std::iter::from_fn(|| hazard.rejection.due(now)));
             for session in std::iter::from_fn(|| hazard.lock_out.due(now)) {
                 if self.sessions.held(session).token.key == *key {
@@ -186,10 +218,8 @@ impl<'p> Clients<'p> {
         self.sessions.renewed(session, token, now);
         self.thin_out(before, 1.0);
         if before != after {
-            if let Some(holders) = self.holders.get_mut(&before) {
-                holders.retain(|holder| *holder != session);
-            }
-            self.holders.entry(after).or_default().push(session);
+            self.held_mut(before).by.retain(|holder| *holder != session);
+            self.held_mut(after).by.push(session);
         }
         self.threaten(after, session, now, before != after);
         before != after
@@ -197,28 +227,28 @@ impl<'p> Clients<'p> {
 
     /// So many tokens of a key were replaced.
     fn thin_out(&mut self, key: KeyId, replaced: f64) {
-        let held = self.holders.get(&key).map_or(1, Vec::len);
-        let kept = (1.0 - 1.0 / held as f64).max(NEARLY_NONE);
-        *self.survival.entry(key).or_default() += replaced * libm::log(kept);
+        let held = self.held_mut(key);
+        let kept = (1.0 - 1.0 / held.by.len().max(1) as f64).max(NEARLY_NONE);
+        held.survival += replaced * libm::log(kept);
     }
 
     /// From now on a session that holds this key's token is rejected and locked out this often per second.
     pub(super) fn set_hazard(&mut self, key: KeyId, now: Time, (rejected, locked_out): (f64, f64)) {
         let rejected = if self.plan.traffic.on_reject == OnReject::Keep { 0.0 } else { rejected };
         let calm = (rejected, locked_out) == (0.0, 0.0);
-        let new = || Hazard { rejection: Intensity::new(now), lock_out: Intensity::new(now) };
-        if calm && !self.hazards.contains_key(&key) {
-            return;
-        }
-        let was_calm = !self.hazards.contains_key(&key);
-        let hazard = self.hazards.entry(key).or_insert_with(new);
-        hazard.rejection.set(now, rejected);
-        hazard.lock_out.set(now, locked_out);
+        let held = self.held_mut(key);
+        let was_calm = held.hazard.is_none();
         if calm {
             // The wait for a random event is none the shorter for having lasted, so nobody need remember it.
-            self.hazards.remove(&key);
-        } else if was_calm {
-            for session in self.holders.get(&key).cloned().unwrap_or_default() {
+            held.hazard = None;
+            return;
+        }
+        let new = || Hazard { rejection: Intensity::new(now), lock_out: Intensity::new(now) };
+        let hazard = held.hazard.get_or_insert_with(new);
+        hazard.rejection.set(now, rejected);
+        hazard.lock_out.set(now, locked_out);
+        if was_calm {
+            for session in held.by.clone() {
                 self.threaten(key, session, now, true);
             }
         }
@@ -226,7 +256,8 @@ impl<'p> Clients<'p> {
 
     /// A session has a token of a key, and perhaps had none of it before.
     fn threaten(&mut self, key: KeyId, session: u32, now: Time, is_new: bool) {
-        let Some(hazard) = self.hazards.get_mut(&key) else { return };
+        let held = self.held.iter_mut().find(|held| held.key == key);
+        let Some(hazard) = held.and_then(|held| held.hazard.as_mut()) else { return };
         let number = self.sessions.held(session).number;
         hazard.rejection.wait(now, Exp1.sample(&mut self.rng), (session, number));
         if is_new {
@@ -241,7 +272,7 @@ impl<'p> Clients<'p> {
 
     /// The logarithm of the part of a key's tokens that were held at the start and still are, but for a constant.
     pub(super) fn survival(&self, key: KeyId) -> f64 {
-        self.survival.get(&key).copied().unwrap_or_default()
+        self.held(key).map_or(0.0, |held| held.survival)
     }
 
     /// So many requests with tokens of this key were rejected, which had waited for this part of the time since survival

@@ -50,7 +50,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// All flows of a plan. Ticks come at each `step` from `start` on.
+    /// All flows of a plan that ever send. Ticks come at each `step` from `start` on.
     pub(super) fn all(plan: &Plan, start: Time, step: Span) -> Vec<Self> {
         let keys: Vec<KeyId> = plan.timeline.keys().map(|(key, _)| key).collect();
         let of_stream = |(number, stream): (usize, &Stream)| {
@@ -61,14 +61,17 @@ impl Flow {
             let flow = |key| Self::new(plan, Lane { stream: number, key }, start, step);
             keys.into_iter().map(flow).collect::<Vec<_>>()
         };
-        plan.streams.iter().enumerate().flat_map(of_stream).collect()
+        let sends = |stream: &Stream| stream.per_second > 0.0 || stream.burst.is_some();
+        plan.streams.iter().enumerate().filter(|(_, stream)| sends(stream)).flat_map(of_stream).collect()
     }
 
     fn new(plan: &Plan, lane: Lane, start: Time, step: Span) -> Self {
         let stream = &plan.streams[lane.stream];
-        let places: Vec<bool> = (0..plan.instances())
-            .map(|instance| stream.replicas.contains(&(instance / plan.workers)))
-            .collect();
+        let mut places = vec![false; plan.instances() as usize];
+        for replica in &stream.replicas {
+            let workers = replica * plan.workers..(replica + 1) * plan.workers;
+            workers.for_each(|instance| places[instance as usize] = true);
+        }
         let instances = u32::try_from(places.iter().filter(|there| **there).count()).unwrap_or(u32::MAX);
         Self {
             lane,

@@ -15,6 +15,8 @@ pub(super) struct Intensity<T> {
     at: Time,
     waiting: BinaryHeap<Reverse<Waiter<T>>>,
     made: u64,
+    /// When the first of them has waited long enough, if the rate stays as it is.
+    next: Time,
 }
 
 #[derive(Debug)]
@@ -26,7 +28,7 @@ struct Waiter<T> {
 
 impl<T> Intensity<T> {
     pub(super) fn new(start: Time) -> Self {
-        Self { per_second: 0.0, mass: 0.0, at: start, waiting: BinaryHeap::new(), made: 0 }
+        Self { per_second: 0.0, mass: 0.0, at: start, waiting: BinaryHeap::new(), made: 0, next: Time::NEVER }
     }
 
     pub(super) fn per_second(&self) -> f64 {
@@ -43,6 +45,7 @@ impl<T> Intensity<T> {
         self.mass = self.mass(now);
         self.at = now;
         self.per_second = per_second;
+        self.look_ahead();
     }
 
     /// Waits until the rate has come to so much more.
@@ -50,19 +53,32 @@ impl<T> Intensity<T> {
         self.made += 1;
         let mass = self.mass(now) + amount;
         self.waiting.push(Reverse(Waiter { mass, number: self.made, what }));
+        self.look_ahead();
     }
 
-    /// When the first has waited long enough, if the rate stays as it is.
-    pub(super) fn next(&self) -> Option<Time> {
-        let Reverse(first) = self.waiting.peek().filter(|_| self.per_second > 0.0)?;
-        let seconds = ((first.mass - self.mass) / self.per_second).max(0.0);
-        Some(self.at + Span::from_secs(1).scale(seconds))
+    /// When the first has waited long enough, if the rate stays as it is; [`Time::NEVER`] when none does.
+    pub(super) fn next(&self) -> Time {
+        self.next
     }
 
     /// The first, if it has waited long enough.
     pub(super) fn due(&mut self, now: Time) -> Option<T> {
-        self.next().filter(|at| *at <= now)?;
-        self.waiting.pop().map(|Reverse(first)| first.what)
+        if self.next > now {
+            return None;
+        }
+        let first = self.waiting.pop().map(|Reverse(first)| first.what);
+        self.look_ahead();
+        first
+    }
+
+    fn look_ahead(&mut self) {
+        self.next = match self.waiting.peek() {
+            Some(Reverse(first)) if self.per_second > 0.0 => {
+                let seconds = ((first.mass - self.mass) / self.per_second).max(0.0);
+                self.at + Span::from_secs(1).scale(seconds)
+            }
+            _ => Time::NEVER,
+        };
     }
 }
 
@@ -100,11 +116,11 @@ mod tests {
         intensity.set(at(0), 2.0);
         intensity.wait(at(1), 10.0, "ten");
         intensity.wait(at(1), 3.0, "three");
-        assert_eq!(intensity.next(), Some(Time::from_nanos(2_500_000_000)));
+        assert_eq!(intensity.next(), Time::from_nanos(2_500_000_000));
         intensity.set(at(2), 0.0);
-        assert_eq!((intensity.next(), intensity.due(at(5))), (None, None));
+        assert_eq!((intensity.next(), intensity.due(at(5))), (Time::NEVER, None));
         intensity.set(at(6), 1.0);
         assert_eq!((intensity.due(at(6)), intensity.due(at(7))), (None, Some("three")));
-        assert_eq!((intensity.next(), intensity.mass(at(14))), (Some(at(14)), 12.0));
+        assert_eq!((intensity.next(), intensity.mass(at(14))), (at(14), 12.0));
     }
 }

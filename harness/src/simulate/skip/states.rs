@@ -124,6 +124,11 @@ impl States {
         Self { blank, kinds, states: Vec::new(), steps: Vec::new(), served: Vec::new(), longest }
     }
 
+    /// Whether caches were followed for so long.
+    pub(super) fn reach(&self, longest: Span) -> bool {
+        self.longest >= longest
+    }
+
     /// The state of a cache at rest; `None` when it would be one too many.
     pub(super) fn of(&mut self, rest: Rest<()>) -> Option<StateId> {
         if let Some(known) = self.states.iter().position(|state| state.rest == rest) {

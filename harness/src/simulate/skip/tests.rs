@@ -6,7 +6,7 @@ use keyquake_reports::record::{Cell, RecoveryState};
 use rand::RngExt;
 
 use super::super::{Detail, each};
-use super::run;
+use super::{Experience, run};
 use crate::measure::Run;
 use crate::plan::Plan;
 use crate::plan::testing::simulated;
@@ -105,7 +105,7 @@ fn distances(one: &[Sample], other: &[Sample]) -> BTreeMap<String, f64> {
 /// What is measured and lies farther apart than chance puts it.
 fn differences(lines: &str, other_lines: &str) -> BTreeMap<String, f64> {
     let one = samples(lines, |plan| each::run(plan, ""));
-    let other = samples(other_lines, |plan| run(plan, "", Detail::Curves));
+    let other = samples(other_lines, |plan| run(plan, "", Detail::Curves, &mut Experience::default()));
     far_apart(&one, &other)
 }
 
@@ -274,7 +274,7 @@ fn metrics_alone_are_those_of_whole_runs() {
         let [whole, metrics] = [Detail::Curves, Detail::Metrics].map(|detail| {
             let drawn = |seed| {
                 let plan = simulated(&format!("seed = {seed}\n{lines}"));
-                let run = run(&plan, "", detail).unwrap();
+                let run = run(&plan, "", detail, &mut Experience::default()).unwrap();
                 let mut sample = sample(&run);
                 sample.retain(|name, _| !name.contains("window"));
                 sample.extend(peaks(&run).into_iter().map(|(n, share)| (format!("peak {n}"), 10.0 * share)));
@@ -287,13 +287,30 @@ fn metrics_alone_are_those_of_whole_runs() {
     }
 }
 
+/// What another run of the same plan has found out is what this one would find.
+#[test]
+fn experience_makes_no_difference() {
+    for number in 0..SCENARIOS {
+        let mut plan = simulated(&scenario(number));
+        let mut experience = Experience::default();
+        for seed in 0..4 {
+            plan.reseed(seed);
+            let mut record =
+                |experience: &mut _| run(&plan, "", Detail::Curves, experience).unwrap().record();
+            let (with, without) = (record(&mut experience), record(&mut Experience::default()));
+            assert_eq!(with, without, "scenario {number}, seed {seed}");
+        }
+    }
+}
+
 /// What passed long before or after a denial, or without any, is not told apart.
 #[test]
 fn metrics_alone_leave_windows_empty_that_nobody_asks_for() {
     let lines = "duration = \"20m\"\n[[rotation]]\nat = \"10m\"\nstyle = \"no-overlap\"\n[fleet]\nreplicas = 2\n\
                  policy = { ttl = \"5s\", on_unknown_kid = \"reject\" }\n[traffic]\nrate = \"50/s\"\n";
     let plan = simulated(lines);
-    let windows = |detail| run(&plan, "", detail).unwrap().record().cells.remove(0).windows;
+    let windows =
+        |detail| run(&plan, "", detail, &mut Experience::default()).unwrap().record().cells.remove(0).windows;
     let filled = |column: &[u64]| column.iter().filter(|requests| **requests > 0).count();
     assert_eq!(filled(&windows(Detail::Curves).requests), 1_200);
     assert!((5..100).contains(&filled(&windows(Detail::Metrics).must_pass)));
@@ -314,7 +331,9 @@ fn runs_of_plans_that_differ_a_little_do_not_agree() {
     ];
     for (from, to, seen_in) in changed {
         let one = samples_of(2 * SEEDS, lines, |plan| each::run(plan, ""));
-        let other = samples_of(2 * SEEDS, &lines.replace(from, to), |plan| run(plan, "", Detail::Curves));
+        let other = samples_of(2 * SEEDS, &lines.replace(from, to), |plan| {
+            run(plan, "", Detail::Curves, &mut Experience::default())
+        });
         let differences = far_apart(&one, &other);
         assert!(differences.contains_key(seen_in), "{to}: {differences:#?}");
     }
@@ -343,12 +362,12 @@ fn runs_that_leap_agree_with_those_that_do_not() {
     );
     for (lines, leaps) in [(lazy, true), (flood, true), (&cooldown, true), (outage, true), (&window, false)] {
         let plan = simulated(lines);
-        let leapt = run(&plan, "", Detail::Curves).unwrap();
+        let leapt = run(&plan, "", Detail::Curves, &mut Experience::default()).unwrap();
         let counted: u64 = leapt.jwks_counted.all.iter().map(|(_, count)| count).sum();
         let listed = leapt.jwks.len() as u64;
         assert!(!leaps || counted > listed, "{counted} counted, {listed} listed: {lines}");
         let each = samples(lines, |plan| each::run(plan, ""));
-        let leapt = samples(lines, |plan| run(plan, "", Detail::Curves));
+        let leapt = samples(lines, |plan| run(plan, "", Detail::Curves, &mut Experience::default()));
         let differences = far_apart(&each, &leapt);
         assert!(differences.is_empty(), "{lines}\n{differences:#?}");
     }

@@ -44,8 +44,8 @@ pub(super) struct Walk {
 pub(super) struct Round {
     /// How all requests of each flow end.
     outcomes: Vec<(usize, Outcome)>,
-    /// From when on so many requests per second would act, in seconds.
-    rates: Vec<(f64, f64)>,
+    /// When requests act.
+    acting: Vec<Acting>,
     served: Served,
     took: Span,
     /// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
@@ -54,10 +54,27 @@ pub(super) struct Round {
     waits: bool,
 }
 
+/// So many requests per second act from one moment after a fetch to another, in seconds; a timer is a rate without end.
+#[derive(Clone, Copy, Debug)]
+struct Acting {
+    /// Which phase of the state this is; the timer comes after the last.
+    phase: usize,
+    from: f64,
+    until: f64,
+    per_second: f64,
+}
+
 /// The rounds that were looked for since rates or the provider changed: of each state, and of instances that get the same
 /// flows.
 #[derive(Debug, Default)]
 pub(super) struct Rounds(Vec<(StateId, u32, Option<Rc<Round>>)>);
+
+impl Acting {
+    /// How many that comes to.
+    fn amount(&self) -> f64 {
+        self.per_second * (self.until - self.from)
+    }
+}
 
 impl Rounds {
     pub(super) fn forget(&mut self) {
@@ -190,12 +207,11 @@ impl Simulation<'_> {
     /// Whether nothing but the fetch happens while it is under way, and nobody reacts to what it brings.
     fn is_foreseeable(&mut self, instance: u32, actor: Actor, step: StepId) -> bool {
         let reacts = self.plan.traffic.on_reject != OnReject::Keep;
-        // The first token of a new key may come with any renewal.
-        let may_come = !self.clients.newest_key_is_held();
+        let to_come = self.clients.key_to_come();
         let found = *self.states.found(step);
         let mut joining = 0.0;
         for flow in &self.flows {
-            let comes = flow.is_live() || (may_come && flow.is_of_sessions());
+            let comes = flow.is_live() || (flow.is_of_sessions() && to_come == Some(flow.lane.key));
             if !(comes && flow.has(instance)) {
                 continue;
             }
@@ -305,7 +321,7 @@ impl Simulation<'_> {
         }
         let lands = drawn.ended.max(latest);
         // With a turn everybody is looked at.
-        let waits = round.rates.iter().find(|(_, rate)| *rate > 0.0).map_or(0.0, |(from, _)| *from);
+        let waits = round.acting.first().map_or(0.0, |acting| acting.from);
         let acts = lands.max(drawn.ended + Span::from_secs(1).scale(waits));
         let acts = if self.turns.first().is_some_and(|turn| *turn <= acts) { Time::NEVER } else { acts };
         let own = &mut self.instances[instance as usize];
@@ -332,43 +348,50 @@ impl Simulation<'_> {
         if !self.service.world.is_steady(self.now) {
             return None;
         }
-        let rates = self.rates(instance, state);
+        let acting = self.acting(instance, state);
         let served = self.service.world.ask(self.now, instance);
         let (number, took) = (self.states.served(&served)?, served.took()?);
         if took >= self.plan.traffic.timeout {
             return None;
         }
-        let cycle = cycle(&rates, took.as_secs_f64());
-        let mut round = Round { outcomes: Vec::new(), rates, served, took, cycle, waits: false };
+        let cycle = cycle(&acting, took.as_secs_f64());
+        let mut round = Round { outcomes: Vec::new(), acting, served, took, cycle, waits: false };
         let mut expected = 0.0;
-        for phase in 0..round.rates.len() {
+        for phase in 0..=self.states.phases(state).len() {
             // What is never reached need not be a part of it.
             if expected < SURELY_ONE {
                 let deed = Deed { phase, actor: Actor::Timer, served: number };
                 self.go_round(instance, deed, state, &mut round)?;
             }
-            let (from, rate) = round.rates[phase];
-            let until = round.rates.get(phase + 1).map_or(f64::INFINITY, |(until, _)| *until);
-            expected += if rate > 0.0 { rate * (until - from) } else { 0.0 };
+            let acting = round.acting.iter().filter(|acting| acting.phase == phase);
+            expected += acting.map(Acting::amount).sum::<f64>();
         }
         (expected > 0.0 && self.is_calm(state, &round)).then_some(round)
     }
 
     /// Until when it is known which flows there are: the first token of a new key may come with any renewal.
     fn next_turn(&self) -> Option<Time> {
-        let turn = self.turns.first().copied();
-        let foreseen = self.clients.newest_key_is_held();
-        turn.into_iter().chain(self.next_of_clients().filter(|_| !foreseen)).min()
+        let turn = self.turns.first().copied()?;
+        Some(if self.clients.key_to_come().is_some() { turn.min(self.next_of_clients()) } else { turn })
     }
 
-    /// From when on in a state so many requests per second act, in seconds; a timer is a rate without end.
-    fn rates(&self, instance: u32, state: StateId) -> Vec<(f64, f64)> {
-        let phases = self.states.phases(state).iter().map(|phase| {
-            let acting = self.flows_to(instance).filter(|flow| phase.meets[self.flows[*flow].kind].is_none());
-            (phase.from.as_secs_f64(), acting.map(|flow| self.flows[flow].requests.per_second()).sum())
+    /// When requests act on a cache in a state.
+    fn acting(&self, instance: u32, state: StateId) -> Vec<Acting> {
+        let phases = self.states.phases(state);
+        let of_phase = phases.iter().enumerate().map(|(phase, it)| {
+            let acting = self.flows_to(instance).filter(|flow| it.meets[self.flows[*flow].kind].is_none());
+            let per_second = acting.map(|flow| self.flows[flow].requests.per_second()).sum();
+            let next = phases.get(phase + 1).map(|next| next.from).or(self.states.wakes(state));
+            let until = next.map_or(f64::INFINITY, Span::as_secs_f64);
+            Acting { phase, from: it.from.as_secs_f64(), until, per_second }
         });
-        let timer = self.states.wakes(state).map(|wakes| (wakes.as_secs_f64(), f64::INFINITY));
-        phases.chain(timer).collect()
+        let timer = self.states.wakes(state).map(|wakes| Acting {
+            phase: phases.len(),
+            from: wakes.as_secs_f64(),
+            until: f64::INFINITY,
+            per_second: f64::INFINITY,
+        });
+        of_phase.chain(timer).filter(|acting| acting.per_second > 0.0).collect()
     }
 
     /// Notes how requests end in one phase of a round and during the fetches that begin in it. `None` if these lead
@@ -376,6 +399,9 @@ impl Simulation<'_> {
     fn go_round(&mut self, instance: u32, deed: Deed, state: StateId, round: &mut Round) -> Option<()> {
         let phases = self.states.phases(state).len();
         if deed.phase == phases {
+            if self.states.wakes(state).is_none() {
+                return Some(());
+            }
             let deed = Deed { phase: phases - 1, ..deed };
             return self.go_along(instance, deed, state, round);
         }
@@ -462,13 +488,13 @@ impl Simulation<'_> {
         // In seconds from now.
         let latest = latest.since(now).as_secs_f64();
         let rng = &mut self.instances[instance as usize].rng;
-        let counter = self.service.counter();
-        let first = first_arrival(&later(&round.rates, now.since(since).as_secs_f64()), Exp1.sample(rng));
+        let mut counting = self.service.counter().of(status, now);
+        let first = first_arrival(&later(&round.acting, now.since(since).as_secs_f64()), Exp1.sample(rng));
         let (mut count, mut last, mut next, mut ended) = (0, [None; 2], first, None);
         while let Some(asked) = next.filter(|asked| *asked < latest) {
             // The last two will be listed.
             if let Some(earlier) = last[0] {
-                counter.add(status, now, earlier);
+                counting.add(earlier);
             }
             (last, count) = ([last[1], Some(asked)], count + 1);
             let mut end = asked + took;
@@ -477,15 +503,11 @@ impl Simulation<'_> {
                 let luck: f64 = StandardNormal.sample(rng);
                 let (mean, variance) = round.cycle;
                 let passed = (many * mean + luck * (variance * many).sqrt()).max(0.0);
-                counter.spread(
-                    status,
-                    (seconds_after(now, end), seconds_after(now, end + passed)),
-                    (1.0 / mean, variance / mean.powi(3)),
-                );
+                counting.spread((end, end + passed), (1.0 / mean, variance / mean.powi(3)));
                 (end, count) = (end + passed, count + many as u64);
             }
             ended = Some(end);
-            next = first_arrival(&round.rates, Exp1.sample(rng)).map(|wait| end + wait);
+            next = first_arrival(&round.acting, Exp1.sample(rng)).map(|wait| end + wait);
         }
         Drawn {
             count,
@@ -497,9 +519,10 @@ impl Simulation<'_> {
     /// How many requests of a flow wait for one fetch of a round, as expected: the one that caused it, and those that join.
     fn waiting(&self, state: StateId, flow: usize, round: &Round) -> f64 {
         let phases = self.states.phases(state);
-        let acting = phases.iter().rposition(|phase| phase.meets[self.flows[flow].kind].is_none());
-        let Some(phase) = acting.filter(|_| round.waits) else { return 0.0 };
-        self.flows[flow].requests.per_second() * (1.0 / round.rates[phase].1 + round.took.as_secs_f64())
+        let phase = phases.iter().rposition(|phase| phase.meets[self.flows[flow].kind].is_none());
+        let in_phase = |acting: &&Acting| round.waits && Some(acting.phase) == phase;
+        let Some(acting) = round.acting.iter().find(in_phase) else { return 0.0 };
+        self.flows[flow].requests.per_second() * (1.0 / acting.per_second + round.took.as_secs_f64())
     }
 }
 
@@ -519,45 +542,46 @@ fn surely_fit(seconds: f64, (mean, variance): (f64, f64)) -> Option<f64> {
 }
 
 /// The same rates, so many seconds later.
-fn later(rates: &[(f64, f64)], age: f64) -> Vec<(f64, f64)> {
-    let passed = rates.iter().rposition(|(from, _)| *from <= age).unwrap_or(0);
-    rates[passed..].iter().map(|(from, rate)| ((from - age).max(0.0), *rate)).collect()
+fn later(acting: &[Acting], age: f64) -> Vec<Acting> {
+    let left = acting.iter().filter(|it| it.until > age);
+    left.map(|it| Acting { from: (it.from - age).max(0.0), until: it.until - age, ..*it }).collect()
 }
 
-/// How long after a fetch the next request comes that acts, if the rates of these phases come to so much by then.
-fn first_arrival(rates: &[(f64, f64)], mut amount: f64) -> Option<f64> {
-    for (number, (from, rate)) in rates.iter().enumerate() {
-        let until = rates.get(number + 1).map_or(f64::INFINITY, |(next, _)| *next);
-        if *rate > 0.0 && amount <= rate * (until - from) {
-            return Some(from + amount / rate);
+/// How long after a fetch the next request comes that acts, if the rates come to so much by then.
+fn first_arrival(acting: &[Acting], mut amount: f64) -> Option<f64> {
+    for it in acting {
+        let all = it.amount();
+        if amount <= all {
+            return Some(it.from + amount / it.per_second);
         }
-        amount -= if *rate > 0.0 { rate * (until - from) } else { 0.0 };
+        amount -= all;
     }
     None
 }
 
 /// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
-fn cycle(rates: &[(f64, f64)], took: f64) -> (f64, f64) {
+fn cycle(acting: &[Acting], took: f64) -> (f64, f64) {
     // Sums of the time, and of twice the time since the fetch, over which nothing has come yet.
-    let (mut mean, mut square, mut left) = (0.0, 0.0, 1.0);
-    for (number, (from, rate)) in rates.iter().enumerate() {
-        let until = rates.get(number + 1).map_or(f64::INFINITY, |(next, _)| *next);
-        if *rate > 0.0 {
-            let (length, amount) = (until - from, rate * (until - from));
-            let gone = -libm::expm1(-amount);
-            // What the wait comes to within the phase; a series where the closed form would lose all its digits.
-            let within = match amount {
-                few if few < 1e-4 => length * length * (0.5 - few / 3.0),
-                many if many > 700.0 => 1.0 / (rate * rate),
-                _ => (gone - amount * (1.0 - gone)) / (rate * rate),
-            };
-            mean += left * gone / rate;
-            square += 2.0 * left * (from * gone / rate + within);
-            left *= 1.0 - gone;
-        } else {
-            mean += left * (until - from);
-            square += left * (until * until - from * from);
-        }
+    let (mut mean, mut square, mut left, mut passed) = (0.0, 0.0, 1.0, 0.0);
+    for Acting { from, until, per_second, .. } in acting {
+        mean += left * (from - passed);
+        square += left * (from * from - passed * passed);
+        let (length, amount) = (until - from, per_second * (until - from));
+        let gone = -libm::expm1(-amount);
+        // What the wait comes to within the phase; a series where the closed form would lose all its digits.
+        let within = match amount {
+            few if few < 1e-4 => length * length * (0.5 - few / 3.0),
+            many if many > 700.0 => 1.0 / (per_second * per_second),
+            _ => (gone - amount * (1.0 - gone)) / (per_second * per_second),
+        };
+        mean += left * gone / per_second;
+        square += 2.0 * left * (from * gone / per_second + within);
+        left *= 1.0 - gone;
+        passed = *until;
+    }
+    if passed < f64::INFINITY {
+        // Some never end.
+        return (f64::INFINITY, f64::INFINITY);
     }
     (mean + took, (square - mean * mean).max(0.0))
 }
@@ -569,21 +593,26 @@ mod tests {
 
     #[test]
     fn cycles_last_as_long_as_those_that_are_drawn() {
-        let cases: [&[(f64, f64)]; 4] = [
-            &[(0.0, 20.0)],
-            &[(0.0, 0.0), (2.0, 0.5)],
-            &[(0.0, 0.3), (1.0, 0.0), (4.0, 2.0)],
-            &[(0.0, 1e-9), (30.0, 1e3)],
+        let acting = |(from, until, per_second)| Acting { phase: 0, from, until, per_second };
+        let forever = f64::INFINITY;
+        let cases = [
+            vec![(0.0, forever, 20.0)],
+            vec![(2.0, forever, 0.5)],
+            vec![(0.0, 1.0, 0.3), (4.0, forever, 2.0)],
+            vec![(0.0, 30.0, 1e-9), (30.0, forever, 1e3)],
+            vec![(0.0, 30.0, 0.01), (30.0, forever, forever)],
         ];
         for rates in cases {
+            let acting: Vec<Acting> = rates.iter().copied().map(acting).collect();
             let mut rng = seed::generator(7, "cycles", 0);
-            let drawn = (0..20_000).map(|_| first_arrival(rates, Exp1.sample(&mut rng)).unwrap());
+            let drawn = (0..20_000).map(|_| first_arrival(&acting, Exp1.sample(&mut rng)).unwrap());
             let (sum, squares) = drawn.fold((0.0, 0.0), |(sum, squares), it| (sum + it, squares + it * it));
             let (mean, variance) = (sum / 20_000.0, squares / 20_000.0 - (sum / 20_000.0_f64).powi(2));
-            let (expected, varies) = cycle(rates, 0.25);
+            let (expected, varies) = cycle(&acting, 0.25);
             assert!((mean + 0.25 - expected).abs() < 0.03 * expected, "{rates:?}: {mean} and {expected}");
             assert!((variance - varies).abs() < 0.05 * varies + 1e-3, "{rates:?}: {variance} and {varies}");
         }
-        assert_eq!(first_arrival(&[(0.0, 1.0), (1.0, 0.0)], 2.0), None);
+        let ends = [acting((0.0, 1.0, 1.0))];
+        assert_eq!((first_arrival(&ends, 2.0), cycle(&ends, 0.25).0), (None, forever));
     }
 }
