@@ -169,8 +169,8 @@ pub(crate) struct Segment {
     /// Fine-grained counts of requests that must pass, by lane. Nothing is to be timed before the first disturbance, so
     /// the first segment keeps none.
     pub(crate) tracks: BTreeMap<Lane, Track>,
-    /// The same by instance.
-    pub(crate) instance_tracks: BTreeMap<(Lane, u32), Track>,
+    /// The same of each instance.
+    pub(crate) instance_tracks: BTreeMap<Lane, Vec<Track>>,
     pub(crate) forced_renewals: Vec<Time>,
     pub(crate) locked_out: BTreeSet<u32>,
 }
@@ -314,6 +314,14 @@ impl Fold {
 
     /// Counts requests as those of the fleet.
     pub(crate) fn count(&mut self, batch: &Batch) {
+        if self.count_when(batch) {
+            self.sum_up(batch, self.segment_number(batch.last));
+        }
+    }
+
+    /// Counts when requests of the fleet fell. Returns whether that is after the warm-up: then they are to be summed up as
+    /// well.
+    pub(crate) fn count_when(&mut self, batch: &Batch) -> bool {
         let Batch { lane, ruling, outcome, count, first, last, wall } = batch;
         let must_pass = *ruling == Ruling::MustPass;
         if let Some(window) = self.window(*last) {
@@ -324,19 +332,23 @@ impl Fold {
                 window.denials_of(lane.key).add(*outcome, *count);
             }
         }
-        if *last < Time::ZERO {
-            return;
-        }
-        let number = self.segment_number(*last);
-        let segment = &mut self.segments[number];
-        segment.tallies.entry(*lane).or_default().add(*outcome, *ruling, *count, wall);
-        if must_pass {
+        let counts = *last >= Time::ZERO;
+        if counts && must_pass {
             self.run_track.add((*first, *last), *count, batch.is_denied());
+            let number = self.segment_number(*last);
             if number > 0 {
-                let track = segment.tracks.entry(*lane).or_insert_with(|| Track::new(self.track_step));
+                let tracks = &mut self.segments[number].tracks;
+                let track = tracks.entry(*lane).or_insert_with(|| Track::new(self.track_step));
                 track.add((*first, *last), *count, batch.is_denied());
             }
         }
+        counts
+    }
+
+    /// Counts what requests of the fleet met in a segment, whenever in it they fell.
+    pub(crate) fn sum_up(&mut self, batch: &Batch, segment: usize) {
+        let Batch { lane, ruling, outcome, count, wall, .. } = batch;
+        self.segments[segment].tallies.entry(*lane).or_default().add(*outcome, *ruling, *count, wall);
     }
 
     /// Whether requests that are ruled on so are told apart by the instances that answered them.
@@ -373,10 +385,9 @@ impl Fold {
         }
         let segment = self.segment_number(last);
         if segment > 0 {
-            let step = self.track_step;
-            let tracks = &mut self.segments[segment].instance_tracks;
-            let track = tracks.entry((lane, instance)).or_insert_with(|| Track::new(step));
-            track.add((first, last), count, denied);
+            let none = || vec![Track::new(self.track_step); self.instances.len()];
+            let tracks = self.segments[segment].instance_tracks.entry(lane).or_insert_with(none);
+            tracks[instance as usize].add((first, last), count, denied);
         }
     }
 

@@ -83,9 +83,9 @@ impl<'r> Episode<'r> {
     /// The cohort's track of each instance, one after the other.
     fn tracks_by_instance(&self, run: &Run<'_>) -> Vec<Track> {
         let mut tracks = vec![Track::new(run.fold.track_step); run.plan.instances() as usize];
-        for ((lane, instance), track) in self.segments.iter().flat_map(|segment| &segment.instance_tracks) {
+        for (lane, of_lane) in self.segments.iter().flat_map(|segment| &segment.instance_tracks) {
             if self.has(lane.key) {
-                tracks[*instance as usize].merge(track);
+                tracks.iter_mut().zip(of_lane).for_each(|(sum, track)| sum.merge(track));
             }
         }
         tracks

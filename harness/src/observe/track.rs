@@ -93,6 +93,10 @@ impl Track {
 
     /// Adds another of the same step.
     pub(crate) fn merge(&mut self, other: &Self) {
+        if self.bins.is_empty() || other.bins.is_empty() {
+            self.bins.extend(&other.bins);
+            return;
+        }
         let mut bins = Vec::with_capacity(self.bins.len().max(other.bins.len()));
         let mut others = other.bins.iter().peekable();
         for (number, mut bin) in self.bins.drain(..) {

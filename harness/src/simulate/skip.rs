@@ -7,6 +7,7 @@
 mod clients;
 mod counts;
 mod flow;
+mod groups;
 mod intensity;
 mod leaders;
 mod states;
@@ -25,6 +26,7 @@ use rand_distr::{Distribution, Exp1};
 use self::clients::Clients;
 use self::counts::{Counts, Gap, Stretch};
 use self::flow::Flow;
+use self::groups::Groups;
 use self::leaders::{Crowd, Leader};
 use self::states::States;
 use self::walk::{Rounds, Walk};
@@ -86,11 +88,13 @@ struct Simulation<'p> {
     flows: Vec<Flow>,
     /// Those of them that send at present.
     live: Vec<usize>,
+    /// Room for those of them that act somewhere.
+    acting: Vec<usize>,
     /// Each flow at each instance: those of one instance together.
     cells: Vec<Cell>,
     instances: Vec<Instance>,
-    /// The first instance that gets the same flows as each.
-    groups: Vec<u32>,
+    /// Instances that get the same flows.
+    groups: Groups,
     /// What caches at rest go through.
     states: States,
     rounds: Rounds,
@@ -180,9 +184,10 @@ impl<'p> Simulation<'p> {
             now: start,
             clients: Clients::new(plan, &world, start),
             service: Service::new(plan, world, &plan.runbook.restarts)?,
-            groups: groups(&flows, plan.instances()),
+            groups: Groups::new(&flows, plan, start),
             flows,
             live: Vec::new(),
+            acting: Vec::new(),
             cells: std::iter::repeat_with(Cell::default).take(cells).collect(),
             instances: (0..plan.instances()).map(instance).collect(),
             rounds: Rounds::default(),
@@ -223,10 +228,14 @@ impl<'p> Simulation<'p> {
             while let Some(instance) = self.alarms.due(self.now) {
                 self.wake(instance);
             }
-            for flow in 0..self.flows.len() {
+            for place in 0..self.live.len() {
+                let flow = self.live[place];
                 while let Some(call) = self.flows[flow].requests.due(self.now) {
                     self.called(flow, call);
                 }
+            }
+            while let Some(call) = self.groups.due(self.now) {
+                self.called_by_any(call);
             }
         }
         Ok(())
@@ -239,7 +248,8 @@ impl<'p> Simulation<'p> {
             .map(|next| next.unwrap_or(Time::NEVER))
             .into_iter()
             .fold(self.next_of_clients(), Time::min);
-        let next = self.flows.iter().map(|flow| flow.requests.next()).fold(others, Time::min);
+        let others = others.min(self.groups.next());
+        let next = self.live.iter().map(|flow| self.flows[*flow].requests.next()).fold(others, Time::min);
         (next < Time::NEVER).then_some(next)
     }
 
@@ -294,6 +304,7 @@ impl<'p> Simulation<'p> {
         for flow in self.flows.iter_mut().filter(|flow| flow.is_of_sessions()) {
             flow.set_share(self.now, self.clients.share(flow.lane.key));
         }
+        self.groups.sum_up(&self.flows, self.now);
     }
 
     fn burst(&mut self) {
@@ -399,7 +410,10 @@ impl<'p> Simulation<'p> {
         if self.leap(instance) {
             return;
         }
-        let mut until = self.next_of_walk(instance);
+        if self.look_on_walk(instance) {
+            return;
+        }
+        let mut until = Time::NEVER;
         for place in 0..self.live.len() {
             let flow = self.live[place];
             if self.flows[flow].has(instance) {
@@ -420,13 +434,6 @@ impl<'p> Simulation<'p> {
 
     /// Finds out what a flow that sends meets at an instance from now on, and returns until when.
     fn look_at(&mut self, instance: u32, flow: usize) -> Time {
-        if self.instances[instance as usize].walk.is_some() {
-            match self.met_on_walk(instance, flow) {
-                Some(outcome) => self.resume(instance, flow, outcome),
-                None => self.await_next(instance, flow),
-            }
-            return Time::NEVER;
-        }
         let it = &self.flows[flow];
         let Some(token) = &it.token else { return Time::NEVER };
         match self.service.verdict(instance, token, self.now) {
@@ -456,14 +463,46 @@ impl<'p> Simulation<'p> {
         self.cells[cell].mode = Mode::Played(self.waits);
     }
 
-    /// From now on all requests of a flow end like this at an instance.
-    fn resume(&mut self, instance: u32, flow: usize, outcome: Outcome) {
-        let (now, cell) = (self.now, self.cell(instance, flow));
-        let goes_on = self.may_go_on(instance, flow, outcome);
-        let mode = self.cells[cell].mode;
-        if goes_on && matches!(mode, Mode::Counted(_)) {
+    /// The next request of any of these flows will be played: all that act on a cache.
+    fn await_any(&mut self, instance: u32, acting: &[usize]) {
+        let waits = |flow: &usize| matches!(self.cells[self.cell(instance, *flow)].mode, Mode::Played(_));
+        if acting.iter().all(waits) {
             return;
         }
+        let rate: f64 = acting.iter().map(|flow| self.flows[*flow].requests.per_second()).sum();
+        // While few requests act, most that come would have to be waited for in vain.
+        if acting.len() == 1 || 2.0 * rate < self.groups.per_second(instance) {
+            acting.iter().for_each(|flow| self.await_next(instance, *flow));
+            return;
+        }
+        self.waits += 1;
+        for flow in acting {
+            self.pause(instance, *flow);
+            let cell = self.cell(instance, *flow);
+            self.cells[cell].mode = Mode::Played(self.waits);
+        }
+        self.await_other(instance, self.waits);
+    }
+
+    /// Waits for a request of any flow at an instance.
+    fn await_other(&mut self, instance: u32, wait: u64) {
+        let amount = Exp1.sample(&mut self.instances[instance as usize].rng);
+        self.groups.wait(self.now, amount, (instance, wait));
+    }
+
+    /// From now on all requests of a flow end like this at an instance.
+    fn resume(&mut self, instance: u32, flow: usize, outcome: Outcome) {
+        let cell = &self.cells[self.cell(instance, flow)];
+        let goes_on = cell.stretch.as_ref().is_some_and(|stretch| self.may_go_on(flow, stretch, outcome));
+        if !(goes_on && matches!(cell.mode, Mode::Counted(_))) {
+            self.count_from_now(instance, flow, outcome, goes_on);
+        }
+    }
+
+    /// From now on requests of a flow are counted at an instance, with those of its last stretch if that goes on.
+    fn count_from_now(&mut self, instance: u32, flow: usize, outcome: Outcome, goes_on: bool) {
+        let (now, cell) = (self.now, self.cell(instance, flow));
+        let mode = self.cells[cell].mode;
         self.pause(instance, flow);
         let mass = self.flows[flow].requests.mass(now);
         // Nothing came but what has acted, and that is counted with the others.
@@ -483,12 +522,11 @@ impl<'p> Simulation<'p> {
         self.endanger(flow, outcome, true);
     }
 
-    /// Whether requests of a flow that end like this at an instance are of one stretch with those before.
-    fn may_go_on(&self, instance: u32, flow: usize, outcome: Outcome) -> bool {
-        let stretch = self.cells[self.cell(instance, flow)].stretch.as_ref();
+    /// Whether requests of a flow that end like this are of one stretch with those before.
+    fn may_go_on(&self, flow: usize, stretch: &Stretch, outcome: Outcome) -> bool {
         // Why valid tokens are denied may be another reason after every fetch.
-        let may_last = self.flows[flow].ruling != Ruling::MustPass || matches!(outcome, Outcome::Accepted(_));
-        may_last && stretch.is_some_and(|it| it.outcome == outcome && it.gaps.len() < GAPS)
+        let may_last = matches!(outcome, Outcome::Accepted(_)) || self.flows[flow].ruling != Ruling::MustPass;
+        may_last && stretch.outcome == outcome && stretch.gaps.len() < GAPS
     }
 
     /// Ends the mode that a flow is in at an instance.
@@ -550,7 +588,35 @@ impl<'p> Simulation<'p> {
         let cell = self.cell(instance, flow);
         if self.cells[cell].mode == Mode::Played(wait) {
             self.act(instance, Some(flow));
-            self.look_again(instance);
+        }
+    }
+
+    /// A request has come to an instance that waited for one of several flows.
+    fn called_by_any(&mut self, (instance, wait): flow::Call) {
+        let waits = |it: &Self, flow: usize| it.cells[it.cell(instance, flow)].mode == Mode::Played(wait);
+        if !self.flows_to(instance).any(|flow| waits(self, flow)) {
+            return;
+        }
+        let luck: f64 = self.instances[instance as usize].rng.random();
+        let mut left = luck * self.groups.per_second(instance);
+        let came = self.flows_to(instance).find(|flow| {
+            left -= self.flows[*flow].requests.per_second();
+            left < 0.0
+        });
+        match came.filter(|flow| waits(self, *flow)) {
+            Some(flow) => self.act(instance, Some(flow)),
+            // One that does not act is counted with its own.
+            None => self.await_other(instance, wait),
+        }
+    }
+
+    /// Ends a wait of an instance that is over, for all flows that it was for.
+    fn end_wait(&mut self, instance: u32, wait: Mode) {
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            if self.cells[self.cell(instance, flow)].mode == wait {
+                self.pause(instance, flow);
+            }
         }
     }
 
@@ -566,20 +632,6 @@ impl<'p> Simulation<'p> {
             self.look_again(instance);
         }
     }
-}
-
-/// The first instance that gets the same flows as each.
-fn groups(flows: &[Flow], instances: u32) -> Vec<u32> {
-    let alike = |one: u32, other: u32| flows.iter().all(|flow| flow.has(one) == flow.has(other));
-    let mut firsts: Vec<u32> = Vec::new();
-    let mut group = |instance| {
-        let known = firsts.iter().copied().find(|first| alike(*first, instance));
-        known.unwrap_or_else(|| {
-            firsts.push(instance);
-            instance
-        })
-    };
-    (0..instances).map(&mut group).collect()
 }
 
 /// When something changes that the plan says: keys, faults, streams, and what is measured apart.

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::simulate::Detail;
 
 /// In how many groups those of a step that waited are counted.
-const GROUPS: u64 = 4;
+const GROUPS: usize = 4;
 
 /// How many requests before and after a denial are told apart by their steps.
 const AROUND: f64 = 200.0;
@@ -175,16 +175,25 @@ impl Counts {
         for ((segment, lane, outcome, ruling), mut profile) in self.profiles {
             profile.count += poisson(profile.expected, rng);
             let Some(flow) = flows.iter().find(|flow| flow.lane == lane) else { continue };
+            let wall = profile.waits().map(|wait| after(outcome, wait));
+            let mut sums = [0; GROUPS + 1];
             for (steps, count) in profile.drawn(flow, &detail[segment], rng) {
                 let from = flow.tick_at(steps.start).max(profile.from);
                 let until = flow.tick_at(steps.end).min(profile.until);
                 let (first, last) = extremes(count, rng);
                 let moment = |part| from + until.since(from).scale(part);
                 let (first, last) = (moment(first), moment(last));
-                for (count, wait) in profile.waits(count, rng) {
-                    let wall = after(outcome, wait);
-                    fold.count(&Batch { lane, ruling, outcome, count, first, last, wall });
+                let groups = profile.groups(count, rng);
+                for ((count, wall), sum) in groups.into_iter().zip(wall).zip(&mut sums) {
+                    let batch = Batch { lane, ruling, outcome, count, first, last, wall };
+                    if count > 0 && fold.count_when(&batch) {
+                        *sum += count;
+                    }
                 }
+            }
+            for (count, wall) in sums.into_iter().zip(wall).filter(|(count, _)| *count > 0) {
+                let (first, last) = (profile.from, profile.until);
+                fold.sum_up(&Batch { lane, ruling, outcome, count, first, last, wall }, segment);
             }
         }
     }
@@ -267,18 +276,21 @@ impl Profile {
         self.changes[last - self.base] -= weight;
     }
 
-    /// How long so many of its requests waited.
-    fn waits(&self, count: u64, rng: &mut ChaCha8Rng) -> Vec<(u64, Span)> {
+    /// How long its requests wait, in groups: the first do not, and others come at any moment of a fetch.
+    fn waits(&self) -> [Span; GROUPS + 1] {
+        let part = |group: usize| (group as f64 - 0.5).max(0.0) / GROUPS as f64;
+        std::array::from_fn(|group| self.wait.scale(part(group)))
+    }
+
+    /// How many of so many requests are in each of these groups.
+    fn groups(&self, count: u64, rng: &mut ChaCha8Rng) -> [u64; GROUPS + 1] {
         let share = (self.waited / self.count as f64).min(1.0);
         let waited = if share > 0.0 { binomial(count, share, rng) } else { 0 };
-        let mut waits = vec![(count - waited, Span::ZERO)];
-        // They come at any moment of a fetch.
-        for group in 0..GROUPS {
-            let part = (group as f64 + 0.5) / GROUPS as f64;
-            waits.push((waited * (group + 1) / GROUPS - waited * group / GROUPS, self.wait.scale(part)));
-        }
-        waits.retain(|(count, _)| *count > 0);
-        waits
+        let up_to = |group: usize| waited * group as u64 / GROUPS as u64;
+        std::array::from_fn(|group| match group {
+            0 => count - waited,
+            _ => up_to(group) - up_to(group - 1),
+        })
     }
 
     /// Makes room for steps.

@@ -118,6 +118,16 @@ pub(super) enum During {
     Acts,
 }
 
+impl During {
+    /// What becomes of their signatures; `None` if the next one acts.
+    pub(super) fn checked(self) -> Option<Result<(), Rejection>> {
+        match self {
+            Self::Ends(checked) | Self::Joins(checked) => Some(checked),
+            Self::Acts => None,
+        }
+    }
+}
+
 impl States {
     /// No state is known yet. `kinds` has two tokens of each kind, which name different keys if all of the kind do.
     pub(super) fn new(blank: KeyCache<(), Ticket>, kinds: Vec<[Token; 2]>, longest: Span) -> Self {

@@ -295,8 +295,7 @@ fn experience_makes_no_difference() {
         let mut experience = Experience::default();
         for seed in 0..4 {
             plan.reseed(seed);
-            let mut record =
-                |experience: &mut _| run(&plan, "", Detail::Curves, experience).unwrap().record();
+            let record = |experience: &mut _| run(&plan, "", Detail::Curves, experience).unwrap().record();
             let (with, without) = (record(&mut experience), record(&mut Experience::default()));
             assert_eq!(with, without, "scenario {number}, seed {seed}");
         }

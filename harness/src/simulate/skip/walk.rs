@@ -11,6 +11,8 @@ use rand_distr::{Distribution, Exp1, StandardNormal};
 
 use super::Simulation;
 use super::counts;
+use super::flow::Flow;
+use super::groups::GroupId;
 use super::states::{Acted, Actor, Deed, During, Holds, StateId, StepId};
 use crate::observe::{Batch, Outcome};
 use crate::scenario::OnReject;
@@ -21,6 +23,8 @@ const DRAWN: f64 = 64.0;
 const SLOW: f64 = 1.0;
 /// How many are expected at least where a leap is worth its while.
 const WORTH_IT: f64 = 1.0;
+/// Before any moment that is drawn, in seconds.
+const NOT_YET: f64 = -1.0;
 /// How many standard deviations nothing exceeds.
 const SURELY: f64 = 6.0;
 /// By when the first event of a Poisson process has surely happened, in events that are expected by then.
@@ -67,7 +71,7 @@ struct Acting {
 /// The rounds that were looked for since rates or the provider changed: of each state, and of instances that get the same
 /// flows.
 #[derive(Debug, Default)]
-pub(super) struct Rounds(Vec<(StateId, u32, Option<Rc<Round>>)>);
+pub(super) struct Rounds(Vec<(StateId, GroupId, Option<Rc<Round>>)>);
 
 impl Acting {
     /// How many that comes to.
@@ -81,7 +85,7 @@ impl Rounds {
         self.0.clear();
     }
 
-    fn known(&self, state: StateId, group: u32) -> Option<Option<Rc<Round>>> {
+    fn known(&self, state: StateId, group: GroupId) -> Option<Option<Rc<Round>>> {
         let known = self.0.iter().find(|known| (known.0, known.1) == (state, group));
         known.map(|(.., round)| round.clone())
     }
@@ -137,27 +141,35 @@ impl Simulation<'_> {
         walk.fetch.is_none() && self.states.wakes(walk.state).is_some_and(|wakes| wakes <= age)
     }
 
-    /// When an instance gets to something else, if it walks.
-    pub(super) fn next_of_walk(&self, instance: u32) -> Time {
-        let Some(walk) = &self.instances[instance as usize].walk else { return Time::NEVER };
-        if let Some((_, ends)) = &walk.fetch {
-            return *ends;
-        }
-        (walk.since + self.states.end(walk.state, walk.phase)).min(walk.holds_until)
-    }
-
-    /// How requests of a flow end at an instance that walks; `None` when the next one acts.
-    pub(super) fn met_on_walk(&mut self, instance: u32, flow: usize) -> Option<Outcome> {
-        let walk = self.instances[instance as usize].walk.as_ref()?;
-        let kind = self.flows[flow].kind;
-        let checked = match walk.fetch {
-            Some((step, _)) => match self.states.during(step, kind)? {
-                During::Ends(checked) | During::Joins(checked) => checked,
-                During::Acts => return None,
-            },
-            None => self.states.phases(walk.state)[walk.phase].meets[kind]?,
+    /// Finds out what each flow meets at an instance from now on, if it walks. Returns whether it does.
+    pub(super) fn look_on_walk(&mut self, instance: u32) -> bool {
+        let Some(walk) = &self.instances[instance as usize].walk else { return false };
+        let &Walk { state, phase, fetch, .. } = walk;
+        let until = match fetch {
+            Some((_, ends)) => ends,
+            None => (walk.since + self.states.end(state, phase)).min(walk.holds_until),
         };
-        Some(self.service.outcome(checked.and(self.flows[flow].claims)))
+        let mut acting = std::mem::take(&mut self.acting);
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            let Flow { kind, claims, .. } = self.flows[flow];
+            if !self.flows[flow].has(instance) {
+                continue;
+            }
+            let checked = match fetch {
+                Some((step, _)) => self.states.during(step, kind).and_then(During::checked),
+                None => self.states.phases(state)[phase].meets[kind],
+            };
+            match checked {
+                Some(checked) => self.resume(instance, flow, self.service.outcome(checked.and(claims))),
+                None => acting.push(flow),
+            }
+        }
+        self.await_any(instance, &acting);
+        acting.clear();
+        self.acting = acting;
+        self.alarm(instance, until);
+        true
     }
 
     /// A request of a flow, or the timer, makes the cache of an instance act that walks.
@@ -167,8 +179,9 @@ impl Simulation<'_> {
             Some((step, served)) => self.take_step(instance, flow, step, &served),
             None => match flow {
                 Some(flow) => {
-                    self.pause(instance, flow);
+                    self.end_wait(instance, self.cells[self.cell(instance, flow)].mode);
                     self.send(flow, instance);
+                    self.look_again(instance);
                 }
                 None => {
                     self.get_up(instance);
@@ -250,26 +263,24 @@ impl Simulation<'_> {
         if let Some(walk) = &mut self.instances[instance as usize].walk {
             walk.fetch = Some((id, ends));
         }
+        self.look_on_walk(instance);
         for place in 0..self.live.len() {
             let flow = self.live[place];
-            if !self.flows[flow].has(instance) {
-                continue;
-            }
-            if let Some(outcome) = self.met_on_walk(instance, flow) {
-                self.resume(instance, flow, outcome);
-            }
-            if let Some(During::Joins(_)) = self.states.during(id, self.flows[flow].kind) {
-                let joining = self.flows[flow].requests.per_second() * step.took.as_secs_f64();
+            let it = &self.flows[flow];
+            if it.has(instance)
+                && let Some(During::Joins(_)) = self.states.during(id, it.kind)
+            {
+                let joining = it.requests.per_second() * step.took.as_secs_f64();
                 self.let_wait(instance, flow, joining, step.took);
             }
         }
-        self.alarm(instance, ends);
     }
 
     /// Counts the request that has acted: with those before it, if they met the same.
     fn count_actor(&mut self, instance: u32, flow: usize, outcome: Outcome, waited: Span) {
         let cell = self.cell(instance, flow);
-        let goes_on = self.may_go_on(instance, flow, outcome);
+        let stretch = self.cells[cell].stretch.as_ref();
+        let goes_on = stretch.is_some_and(|stretch| self.may_go_on(flow, stretch, outcome));
         if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| goes_on) {
             stretch.expected += 1.0;
             let waits = if waited > Span::ZERO { 1.0 } else { 0.0 };
@@ -333,7 +344,7 @@ impl Simulation<'_> {
 
     /// The fetches that lead from a state back to it, if all do until the next turn.
     fn round(&mut self, instance: u32, state: StateId) -> Option<Rc<Round>> {
-        let group = self.groups[instance as usize];
+        let group = self.groups.of(instance);
         if let Some(known) = self.rounds.known(state, group) {
             return known;
         }
@@ -489,15 +500,16 @@ impl Simulation<'_> {
         let latest = latest.since(now).as_secs_f64();
         let rng = &mut self.instances[instance as usize].rng;
         let mut counting = self.service.counter().of(status, now);
-        let first = first_arrival(&later(&round.acting, now.since(since).as_secs_f64()), Exp1.sample(rng));
-        let (mut count, mut last, mut next, mut ended) = (0, [None; 2], first, None);
-        while let Some(asked) = next.filter(|asked| *asked < latest) {
+        let acting_now = later(&round.acting, now.since(since).as_secs_f64());
+        let mut asked = first_arrival(&acting_now, Exp1.sample(rng));
+        let (mut count, mut last, mut end) = (0, [NOT_YET; 2], NOT_YET);
+        while asked < latest {
             // The last two will be listed.
-            if let Some(earlier) = last[0] {
-                counting.add(earlier);
+            if last[0] > NOT_YET {
+                counting.add(last[0]);
             }
-            (last, count) = ([last[1], Some(asked)], count + 1);
-            let mut end = asked + took;
+            (last, count) = ([last[1], asked], count + 1);
+            end = asked + took;
             // Many at once, and then many of those that are left.
             while let Some(many) = surely_fit(latest - end, round.cycle) {
                 let luck: f64 = StandardNormal.sample(rng);
@@ -506,14 +518,10 @@ impl Simulation<'_> {
                 counting.spread((end, end + passed), (1.0 / mean, variance / mean.powi(3)));
                 (end, count) = (end + passed, count + many as u64);
             }
-            ended = Some(end);
-            next = first_arrival(&round.acting, Exp1.sample(rng)).map(|wait| end + wait);
+            asked = end + first_arrival(&round.acting, Exp1.sample(rng));
         }
-        Drawn {
-            count,
-            last: last.map(|asked| asked.map(|asked| seconds_after(now, asked))),
-            ended: ended.map_or(since, |ended| seconds_after(now, ended)),
-        }
+        let at = |seconds: f64| (seconds > NOT_YET).then(|| now + Span::from_secs(1).scale(seconds));
+        Drawn { count, last: last.map(at), ended: at(end).unwrap_or(since) }
     }
 
     /// How many requests of a flow wait for one fetch of a round, as expected: the one that caused it, and those that join.
@@ -524,11 +532,6 @@ impl Simulation<'_> {
         let Some(acting) = round.acting.iter().find(in_phase) else { return 0.0 };
         self.flows[flow].requests.per_second() * (1.0 / acting.per_second + round.took.as_secs_f64())
     }
-}
-
-/// So many seconds after a moment.
-fn seconds_after(at: Time, seconds: f64) -> Time {
-    at + Span::from_secs(1).scale(seconds)
 }
 
 /// How many fetches surely end within so many seconds, if they are many and too fast to be drawn one by one.
@@ -547,16 +550,16 @@ fn later(acting: &[Acting], age: f64) -> Vec<Acting> {
     left.map(|it| Acting { from: (it.from - age).max(0.0), until: it.until - age, ..*it }).collect()
 }
 
-/// How long after a fetch the next request comes that acts, if the rates come to so much by then.
-fn first_arrival(acting: &[Acting], mut amount: f64) -> Option<f64> {
+/// How long after a fetch the next request comes that acts, if the rates come to so much by then: infinity if none does.
+fn first_arrival(acting: &[Acting], mut amount: f64) -> f64 {
     for it in acting {
         let all = it.amount();
         if amount <= all {
-            return Some(it.from + amount / it.per_second);
+            return it.from + amount / it.per_second;
         }
         amount -= all;
     }
-    None
+    f64::INFINITY
 }
 
 /// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
@@ -605,7 +608,7 @@ mod tests {
         for rates in cases {
             let acting: Vec<Acting> = rates.iter().copied().map(acting).collect();
             let mut rng = seed::generator(7, "cycles", 0);
-            let drawn = (0..20_000).map(|_| first_arrival(&acting, Exp1.sample(&mut rng)).unwrap());
+            let drawn = (0..20_000).map(|_| first_arrival(&acting, Exp1.sample(&mut rng)));
             let (sum, squares) = drawn.fold((0.0, 0.0), |(sum, squares), it| (sum + it, squares + it * it));
             let (mean, variance) = (sum / 20_000.0, squares / 20_000.0 - (sum / 20_000.0_f64).powi(2));
             let (expected, varies) = cycle(&acting, 0.25);
@@ -613,6 +616,6 @@ mod tests {
             assert!((variance - varies).abs() < 0.05 * varies + 1e-3, "{rates:?}: {variance} and {varies}");
         }
         let ends = [acting((0.0, 1.0, 1.0))];
-        assert_eq!((first_arrival(&ends, 2.0), cycle(&ends, 0.25).0), (None, forever));
+        assert_eq!((first_arrival(&ends, 2.0), cycle(&ends, 0.25).0), (forever, forever));
     }
 }
