@@ -14,28 +14,35 @@ pub(crate) struct CountedFetches {
     pub(crate) start: Time,
     /// The time that one number counts: a second or a part of one, in all but very long runs.
     pub(crate) width: Span,
-    pub(crate) all: Bins,
     pub(crate) by_status: BTreeMap<Option<u16>, Bins>,
+    /// All together, where there are several statuses.
+    pub(crate) together: Option<Bins>,
 }
 
 /// The bins that have any, by their numbers from the start, and how many they have.
 pub(crate) type Bins = Vec<(u64, u64)>;
 
 impl CountedFetches {
+    /// Of any status.
+    pub(crate) fn all(&self) -> &[(u64, u64)] {
+        let only = self.by_status.values().next();
+        self.together.as_ref().or(only).map_or(&[], Vec::as_slice)
+    }
+
     /// The number of the bin that a moment lies in.
     fn number(&self, at: Time) -> u64 {
         at.since(self.start).as_nanos() / self.width.as_nanos().max(1)
     }
 
     /// The bins that begin between two moments.
-    fn between<'b>(&self, bins: &'b Bins, (from, until): (Time, Time)) -> &'b [(u64, u64)] {
+    fn between<'b>(&self, bins: &'b [(u64, u64)], (from, until): (Time, Time)) -> &'b [(u64, u64)] {
         let first = |at: Time| bins.partition_point(|(number, _)| self.begins(*number) < at);
         let until = first(until);
         &bins[first(from).min(until)..until]
     }
 
     /// How many the bins have that begin between two moments.
-    fn sum(&self, bins: &Bins, times: (Time, Time)) -> u64 {
+    fn sum(&self, bins: &[(u64, u64)], times: (Time, Time)) -> u64 {
         self.between(bins, times).iter().map(|(_, count)| count).sum()
     }
 
@@ -69,7 +76,7 @@ impl Run<'_> {
 
     /// How many requests for the key set there were between two moments.
     pub(super) fn jwks_count(&self, from: Time, until: Time) -> u64 {
-        let counted = self.jwks_counted.sum(&self.jwks_counted.all, (from, until));
+        let counted = self.jwks_counted.sum(self.jwks_counted.all(), (from, until));
         self.jwks_between(from, until).len() as u64 + counted
     }
 
@@ -82,23 +89,14 @@ impl Run<'_> {
     /// The most in any second between two moments, with those that were listed.
     fn counted_peak(&self, listed: &[JwksLogEntry], times: (Time, Time)) -> u64 {
         let counted = &self.jwks_counted;
-        let bins = counted.between(&counted.all, times);
-        let mut all = Vec::with_capacity(bins.len() + listed.len());
-        let mut next = 0;
-        for entry in listed {
-            let number = counted.number(entry.at);
-            let before = bins[next..].iter().take_while(|(bin, _)| *bin <= number).count();
-            all.extend_from_slice(&bins[next..next + before]);
-            all.push((number, 1));
-            next += before;
-        }
-        all.extend_from_slice(&bins[next..]);
+        let numbers: Vec<u64> = listed.iter().map(|entry| counted.number(entry.at)).collect();
+        let all = || InOrder { bins: counted.between(counted.all(), times), listed: &numbers };
         let per_second = (Span::from_secs(1).as_nanos() / counted.width.as_nanos().max(1)).max(1);
-        let (mut first, mut held, mut worst) = (0, 0, 0);
-        for (number, count) in &all {
-            while all[first].0 + per_second <= *number {
-                held -= all[first].1;
-                first += 1;
+        let mut passing = all().peekable();
+        let (mut held, mut worst) = (0, 0);
+        for (number, count) in all() {
+            while let Some((_, passed)) = passing.next_if(|(first, _)| first + per_second <= number) {
+                held -= passed;
             }
             held += count;
             worst = worst.max(held);
@@ -115,11 +113,32 @@ impl Run<'_> {
             }
         };
         self.jwks.iter().for_each(|entry| add(entry.at, 1));
-        for (number, count) in &self.jwks_counted.all {
+        for (number, count) in self.jwks_counted.all() {
             // The first bin may begin before the first window.
             add(self.jwks_counted.begins(*number).max(self.fold.start), *count);
         }
         windows
+    }
+}
+
+/// Bins and single requests by the numbers of their bins.
+struct InOrder<'b> {
+    bins: &'b [(u64, u64)],
+    listed: &'b [u64],
+}
+
+impl Iterator for InOrder<'_> {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.bins.first().map_or(u64::MAX, |(number, _)| *number);
+        if let Some((number, listed)) = self.listed.split_first().filter(|(number, _)| **number < next) {
+            self.listed = listed;
+            return Some((*number, 1));
+        }
+        let (bin, bins) = self.bins.split_first()?;
+        self.bins = bins;
+        Some(*bin)
     }
 }
 
@@ -157,7 +176,9 @@ mod tests {
         let failed = vec![(5, 1), (9, 3)];
         let all = vec![(1, 7), (2, 4), (5, 10), (9, 3)];
         let by_status = [(Some(200), ok), (Some(503), failed)].into();
-        run.jwks_counted = CountedFetches { start: at(-2_000), width: Span::from_secs(1), all, by_status };
+        let together = Some(all);
+        run.jwks_counted =
+            CountedFetches { start: at(-2_000), width: Span::from_secs(1), by_status, together };
         // Two of these fall into the second that has the most.
         run.jwks = [(-500, 200), (3_100, 200), (3_900, 503), (4_900, 200)]
             .map(|(millis, status)| listed(millis, status))
@@ -184,8 +205,8 @@ mod tests {
         run.jwks_counted = CountedFetches {
             start: Time::ZERO,
             width: Span::from_millis(100),
-            by_status: [(Some(200), all.clone())].into(),
-            all,
+            by_status: [(Some(200), all)].into(),
+            together: None,
         };
         run.jwks = vec![listed(2_050, 200)];
         let volume = run.jwks_volume(Time::ZERO, at(10_000));

@@ -81,7 +81,8 @@ impl Counter {
         self.by_status.sort_by_key(|(status, _)| *status);
         let by_status: BTreeMap<Option<u16>, Bins> =
             self.by_status.into_iter().map(|(status, it)| (status, it.finish(rng))).collect();
-        CountedFetches { start: self.start, width: self.width, all: together(by_status.values()), by_status }
+        let together = (by_status.len() > 1).then(|| together(by_status.values()));
+        CountedFetches { start: self.start, width: self.width, by_status, together }
     }
 }
 
@@ -119,17 +120,14 @@ impl Counting<'_> {
 }
 
 /// What each bin has in any of these.
-fn together<'s>(all: impl ExactSizeIterator<Item = &'s Bins>) -> Bins {
-    let only = all.len() == 1;
+fn together<'s>(all: impl Iterator<Item = &'s Bins>) -> Bins {
     let mut bins: Bins = all.flatten().copied().collect();
-    if !only {
-        bins.sort_unstable();
-        bins.dedup_by(|(number, more), (kept, count)| {
-            let is_same = number == kept;
-            *count += if is_same { *more } else { 0 };
-            is_same
-        });
-    }
+    bins.sort_unstable();
+    bins.dedup_by(|(number, more), (kept, count)| {
+        let is_same = number == kept;
+        *count += if is_same { *more } else { 0 };
+        is_same
+    });
     bins
 }
 
@@ -141,13 +139,18 @@ impl OfStatus {
             let full = self.full.get(&number).copied().unwrap_or_default();
             full + spread.get(number).copied().unwrap_or_default()
         };
-        let is_all = self.full.is_empty() && spread.is_empty();
+        let any_have = !(self.full.is_empty() && spread.is_empty());
         let mut bins = Bins::new();
-        for (number, drawn) in self.drawn.iter().enumerate() {
+        for (first, some) in (0..).step_by(TOGETHER).zip(self.drawn.chunks(TOGETHER)) {
             // Most have none.
-            let count = if is_all { u64::from(*drawn) } else { u64::from(*drawn) + more(number) };
-            if count > 0 {
-                bins.push((number as u64, count));
+            if some.iter().all(|drawn| *drawn == 0) && !any_have {
+                continue;
+            }
+            for (number, drawn) in (first..).zip(some) {
+                let count = u64::from(*drawn) + if any_have { more(number) } else { 0 };
+                if count > 0 {
+                    bins.push((number as u64, count));
+                }
             }
         }
         bins
@@ -172,6 +175,8 @@ impl OfStatus {
     }
 }
 
+/// How many bins are passed over together.
+const TOGETHER: usize = 8;
 /// Less than this is what rounding leaves of sums.
 const NOTHING: f64 = 1e-9;
 
@@ -190,10 +195,10 @@ mod tests {
         count(&mut counter);
         let counted = counter.finish(&mut seed::generator(7, "", 0));
         assert_eq!((counted.start, counted.width), (at(-1_500), Span::from_millis(100)));
-        assert_eq!(counted.all, counted.by_status[&Some(200)]);
+        assert_eq!(counted.all(), counted.by_status[&Some(200)]);
         let mut seconds = vec![0; 8];
         // Of the seconds of event time; the first begins before the warm-up.
-        counted.all.iter().for_each(|(number, count)| seconds[(*number as usize + 5) / 10] += *count);
+        counted.all().iter().for_each(|(number, count)| seconds[(*number as usize + 5) / 10] += *count);
         seconds
     }
 

@@ -276,6 +276,7 @@ impl<'p> Simulation<'p> {
         }
         self.share_keys();
         self.some_come_or_go();
+        self.rounds.forget();
     }
 
     /// What the oracle says of a flow's tokens from now on.
@@ -300,7 +301,6 @@ impl<'p> Simulation<'p> {
 
     /// Has the flows of sessions send as many as hold their keys.
     fn share_keys(&mut self) {
-        self.rounds.forget();
         for flow in self.flows.iter_mut().filter(|flow| flow.is_of_sessions()) {
             flow.set_share(self.now, self.clients.share(flow.lane.key));
         }
@@ -344,15 +344,19 @@ impl<'p> Simulation<'p> {
 
     /// Notes which flows send at present: those that do not any more meet nothing. Returns whether some are other flows.
     fn some_come_or_go(&mut self) -> bool {
-        let live: Vec<usize> = (0..self.flows.len()).filter(|flow| self.flows[*flow].is_live()).collect();
-        for flow in self.live.clone() {
-            if !live.contains(&flow) {
+        let is_live = |flow: &usize| self.flows[*flow].is_live();
+        if (0..self.flows.len()).filter(is_live).eq(self.live.iter().copied()) {
+            return false;
+        }
+        let live: Vec<usize> = (0..self.flows.len()).filter(is_live).collect();
+        for flow in std::mem::replace(&mut self.live, live) {
+            if !self.flows[flow].is_live() {
                 (0..self.plan.instances()).for_each(|instance| self.pause(instance, flow));
             }
         }
-        let others = live != self.live;
-        self.live = live;
-        others
+        // What a round is made of is the same for all shares of keys, while there is any of each.
+        self.rounds.forget();
+        true
     }
 
     /// The flows that send to an instance.

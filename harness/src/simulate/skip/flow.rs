@@ -154,10 +154,16 @@ impl Flow {
 
     /// Notes what an instance has got at all ticks up to `now`, since when the rate has been what it is.
     pub(super) fn tick(&mut self, now: Time) {
-        let (next, end) = (self.ticks.len(), self.tick_before(now) + 1);
-        if now < self.start || end <= next {
+        let end = self.tick_before(now) + 1;
+        // While nothing comes, it stays what it was.
+        if now < self.start || end <= self.ticks.len() || !self.is_live() {
             return;
         }
+        let idle = self.tick_before(self.requests.since()) + 1;
+        if self.ticks.len() < idle {
+            self.ticks.resize(idle.min(end), self.requests.mass(self.requests.since()));
+        }
+        let next = self.ticks.len();
         let first = self.requests.mass(self.tick_at(next));
         let more = self.requests.per_second() * self.step.as_secs_f64();
         self.ticks.extend((0..end - next).map(|tick| first + more * tick as f64));

@@ -35,6 +35,11 @@ impl<T> Intensity<T> {
         self.per_second
     }
 
+    /// Since when it is this.
+    pub(super) fn since(&self) -> Time {
+        self.at
+    }
+
     /// What the rate has come to. `now` is no earlier than its last change.
     pub(super) fn mass(&self, now: Time) -> f64 {
         self.mass + self.per_second * now.since(self.at).as_secs_f64()

@@ -362,7 +362,7 @@ fn runs_that_leap_agree_with_those_that_do_not() {
     for (lines, leaps) in [(lazy, true), (flood, true), (&cooldown, true), (outage, true), (&window, false)] {
         let plan = simulated(lines);
         let leapt = run(&plan, "", Detail::Curves, &mut Experience::default()).unwrap();
-        let counted: u64 = leapt.jwks_counted.all.iter().map(|(_, count)| count).sum();
+        let counted: u64 = leapt.jwks_counted.all().iter().map(|(_, count)| count).sum();
         let listed = leapt.jwks.len() as u64;
         assert!(!leaps || counted > listed, "{counted} counted, {listed} listed: {lines}");
         let each = samples(lines, |plan| each::run(plan, ""));

@@ -68,8 +68,8 @@ struct Acting {
     per_second: f64,
 }
 
-/// The rounds that were looked for since rates or the provider changed: of each state, and of instances that get the same
-/// flows.
+/// The rounds that were looked for since the provider changed or other flows send: of each state, and of instances that get
+/// the same flows. How many sessions hold which key makes no difference to one, for then it is none.
 #[derive(Debug, Default)]
 pub(super) struct Rounds(Vec<(StateId, GroupId, Option<Rc<Round>>)>);
 
