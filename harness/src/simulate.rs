@@ -23,7 +23,6 @@ use keyquake_idp::AppliedEvent;
 use keyquake_reports::record::Engine;
 
 use self::fleet::Log;
-use self::service::Service;
 use crate::measure::Run;
 use crate::observe::Fold;
 use crate::plan::Plan;
@@ -72,8 +71,8 @@ enum Detail {
 }
 
 /// A run whose requests have all ended.
-fn conclude<'p>(plan: &'p Plan, command: &str, fold: Fold, service: Service<'_>) -> Run<'p> {
-    let Log { entries: jwks, dropped: jwks_dropped, counted } = service.into_log();
+fn conclude<'p>(plan: &'p Plan, command: &str, fold: Fold, log: Log) -> Run<'p> {
+    let Log { entries: jwks, dropped: jwks_dropped, counted } = log;
     let events = plan.timeline.events().iter();
     let within = events.filter(|event| Time::ZERO - plan.warmup < event.at && event.at < plan.end());
     Run {

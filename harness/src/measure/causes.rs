@@ -37,18 +37,19 @@ impl Cause {
 /// What finds causes: the IdP's timeline, and each instance's requests for keys.
 pub(super) struct Causes<'r> {
     timeline: &'r Timeline,
-    /// By instance, in the order of their arrival.
-    requests: BTreeMap<u32, Vec<&'r JwksLogEntry>>,
+    /// Of each instance, in the order of their arrival.
+    requests: Vec<Vec<&'r JwksLogEntry>>,
     /// When the cache of each instance was filled at the start.
     filled: &'r [Option<Time>],
 }
 
 impl<'r> Causes<'r> {
     pub(super) fn new(timeline: &'r Timeline, log: &'r [JwksLogEntry], filled: &'r [Option<Time>]) -> Self {
-        let mut requests: BTreeMap<u32, Vec<&JwksLogEntry>> = BTreeMap::new();
+        let mut requests = vec![Vec::new(); filled.len()];
         for entry in log {
-            if let Some(instance) = entry.instance {
-                requests.entry(instance).or_default().push(entry);
+            let of_instance = entry.instance.and_then(|instance| requests.get_mut(instance as usize));
+            if let Some(of_instance) = of_instance {
+                of_instance.push(entry);
             }
         }
         Self { timeline, requests, filled }
@@ -69,7 +70,7 @@ impl<'r> Causes<'r> {
             return Cause::Premature;
         }
         // The last request that the instance had made when it answered.
-        let made = self.requests.get(&denial.instance).map_or(&[][..], Vec::as_slice);
+        let made = self.requests.get(denial.instance as usize).map_or(&[][..], Vec::as_slice);
         let until = made.partition_point(|entry| entry.at <= denial.ended);
         let Some(last) = made[..until].last() else {
             return if self.was_filled_with(denial.instance, key) {

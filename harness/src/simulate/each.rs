@@ -28,7 +28,7 @@ use crate::tokens;
 pub(super) fn run<'p>(plan: &'p Plan, command: &str) -> anyhow::Result<Run<'p>> {
     let mut simulation = Simulation::new(plan)?;
     simulation.play()?;
-    Ok(super::conclude(plan, command, simulation.fold, simulation.service))
+    Ok(super::conclude(plan, command, simulation.fold, simulation.service.into_parts().1))
 }
 
 struct Simulation<'p> {

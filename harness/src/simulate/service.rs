@@ -174,9 +174,9 @@ impl<'p> Service<'p> {
         self.fleet.changes()
     }
 
-    /// What has passed between the fleet and the IdP.
-    pub(super) fn into_log(self) -> Log {
-        self.fleet.into_log()
+    /// The IdP, and what has passed between it and the fleet.
+    pub(super) fn into_parts(self) -> (World, Log) {
+        (self.world, self.fleet.into_log())
     }
 
     /// Lets everything happen that is due.

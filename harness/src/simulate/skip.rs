@@ -33,7 +33,7 @@ use self::walk::{Rounds, Walk};
 use super::agenda::Agenda;
 use super::fleet::{Ticket, cold};
 use super::service::{Service, Verdict};
-use super::world::World;
+use super::world::{Answers, World};
 use super::{Detail, EPOCH};
 use crate::measure::Run;
 use crate::observe::{Fold, Outcome};
@@ -54,12 +54,15 @@ const MARGIN: f64 = 2.0;
 /// The most gaps that a stretch has.
 const GAPS: usize = 64;
 
-/// What caches of a plan were found to go through.
+/// What was found out about a plan: what caches go through, and what the provider answers.
 #[derive(Default)]
-pub(crate) struct Experience(Option<States>);
+pub(crate) struct Experience {
+    states: Option<States>,
+    answers: Answers,
+}
 
-/// Simulates a plan whose requests may be counted together. What is known of its caches from another run, which differs in
-/// nothing but the seed, need not be found again.
+/// Simulates a plan whose requests may be counted together. What is known from another run, which differs in nothing but the
+/// seed, need not be found again.
 ///
 /// # Errors
 ///
@@ -70,14 +73,15 @@ pub(super) fn run<'p>(
     detail: Detail,
     experience: &mut Experience,
 ) -> anyhow::Result<Run<'p>> {
-    let mut simulation = Simulation::new(plan, experience.0.take())?;
+    let mut simulation = Simulation::new(plan, std::mem::take(experience))?;
     simulation.play()?;
     let Simulation { counts, mut fold, flows, mut rng, service, states, .. } = simulation;
-    experience.0 = Some(states);
     let metrics_alone = detail == Detail::Metrics;
     let detail = counts::detail(&fold, plan, detail);
     counts.finish(&mut fold, &flows, &detail, &mut rng);
-    Ok(Run { metrics_alone, ..super::conclude(plan, command, fold, service) })
+    let (world, log) = service.into_parts();
+    *experience = Experience { states: Some(states), answers: world.into_answers() };
+    Ok(Run { metrics_alone, ..super::conclude(plan, command, fold, log) })
 }
 
 struct Simulation<'p> {
@@ -152,10 +156,10 @@ enum Mode {
 }
 
 impl<'p> Simulation<'p> {
-    fn new(plan: &'p Plan, known: Option<States>) -> anyhow::Result<Self> {
+    fn new(plan: &'p Plan, known: Experience) -> anyhow::Result<Self> {
         let pace = Pace::new(1.0, EPOCH)?;
         let start = Time::ZERO - plan.warmup;
-        let world = World::new(plan, pace)?;
+        let world = World::new(plan, pace)?.remembering(known.answers);
         let fold = Fold::new(plan, pace);
         let steps = (STEPS / fold.windows.len().max(1)).clamp(1, STEPS_PER_WINDOW);
         let step = fold.window.scale(1.0 / steps as f64);
@@ -165,7 +169,7 @@ impl<'p> Simulation<'p> {
         let kinds = Flow::kinds(&mut flows, plan, &world, start);
         let oldest = plan.caches.iter().flatten().copied().min().unwrap_or(start).min(start);
         let longest = plan.end().since(oldest).saturating_add(Span::from_secs(1));
-        let states = match known.filter(|known| known.reach(longest)) {
+        let states = match known.states.filter(|known| known.reach(longest)) {
             Some(known) => known,
             None => States::new(cold(plan, 0, start)?.cache, kinds, longest.scale(MARGIN)),
         };
@@ -495,6 +499,7 @@ impl<'p> Simulation<'p> {
     }
 
     /// From now on all requests of a flow end like this at an instance.
+    #[inline]
     fn resume(&mut self, instance: u32, flow: usize, outcome: Outcome) {
         let cell = &self.cells[self.cell(instance, flow)];
         let goes_on = cell.stretch.as_ref().is_some_and(|stretch| self.may_go_on(flow, stretch, outcome));

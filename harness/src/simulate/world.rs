@@ -31,11 +31,18 @@ pub(super) struct World {
     faults: Vec<(Time, Vec<(FaultId, Fault)>)>,
     /// How many requests each endpoint has had.
     requests: BTreeMap<Endpoint, u64>,
-    /// The answers to requests since the provider last changed, by what strikes them.
-    served: Vec<(Strike, Served)>,
-    /// Until when those hold.
-    served_until: Time,
+    answers: Answers,
+    /// How many changes of the provider lie behind, and when the next comes.
+    changed: usize,
+    changes: Time,
 }
+
+/// What the provider answers, whoever asks: after how many of its changes, and to a request that is struck so.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Vec<(usize, Strike, Served)>);
+
+/// The most answers that are remembered.
+const MAX_ANSWERS: usize = 1_000;
 
 /// How fetches are known to have gone.
 #[derive(Debug, Default)]
@@ -120,9 +127,20 @@ impl World {
             keys,
             faults: in_force(&plan.timeline),
             requests: BTreeMap::new(),
-            served: Vec::new(),
-            served_until: start,
+            answers: Answers::default(),
+            changed: 0,
+            changes: start,
         })
+    }
+
+    /// The same, with what another world of the plan is known to answer.
+    pub(super) fn remembering(self, answers: Answers) -> Self {
+        Self { answers, ..self }
+    }
+
+    /// What it is known to answer.
+    pub(super) fn into_answers(self) -> Answers {
+        self.answers
     }
 
     /// The same, with fetches that go as they are known to have gone.
@@ -175,18 +193,20 @@ impl World {
     }
 
     fn served(&mut self, now: Time, strike: Strike) -> Served {
-        if now >= self.served_until {
-            self.served.clear();
-            let next = self.timeline().events().iter().find(|event| event.at > now);
-            self.served_until = next.map_or(Time::NEVER, |event| event.at);
+        if now >= self.changes {
+            let events = self.idp.timeline().events();
+            self.changed = events.partition_point(|event| event.at <= now);
+            self.changes = events.get(self.changed).map_or(Time::NEVER, |event| event.at);
         }
-        if let Some((_, known)) = self.served.iter().find(|(known, _)| *known == strike) {
+        let asked =
+            |(changed, known, _): &&(usize, Strike, Served)| (*changed, known) == (self.changed, &strike);
+        if let Some((.., known)) = self.answers.0.iter().find(asked) {
             return known.clone();
         }
         let served = self.serve(now, &strike);
         // What is stale grows staler with every moment.
-        if strike.parts().stale.is_none() {
-            self.served.push((strike, served.clone()));
+        if strike.parts().stale.is_none() && self.answers.0.len() < MAX_ANSWERS {
+            self.answers.0.push((self.changed, strike, served.clone()));
         }
         served
     }

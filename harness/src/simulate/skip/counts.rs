@@ -145,7 +145,7 @@ impl Counts {
         }
         flow.tick(until);
         let (first, last) = extremes(count, rng);
-        let moment = |part| flow.moment(mass.0 + (mass.1 - mass.0) * part, (from, until), mass.1);
+        let moment = |part| flow.moment(part, (from, until), mass);
         let batch = Batch {
             lane: flow.lane,
             ruling: flow.ruling,

@@ -183,17 +183,26 @@ impl Flow {
         self.ticks[number.min(self.ticks.len() - 1)]
     }
 
-    /// When an instance had got so much, between two moments; at the second it had got `end`. Within a step what came is
-    /// taken as even.
-    pub(super) fn moment(&self, mass: f64, (from, until): (Time, Time), end: f64) -> Time {
-        let next = self.ticks.partition_point(|ticked| *ticked <= mass);
+    /// When an instance had got this part of what it got between two moments, at which it had got so much. Within a step what
+    /// came is taken as even.
+    pub(super) fn moment(&self, part: f64, (from, until): (Time, Time), masses: (f64, f64)) -> Time {
+        let mass = masses.0 + (masses.1 - masses.0) * part;
+        let next = self.first_tick_beyond(mass, from + until.since(from).scale(part));
         let before = next.saturating_sub(1);
         let (after, length) = match self.ticks.get(next) {
             Some(after) => (*after, self.step),
-            None => (end, until.since(self.tick_at(before))),
+            None => (masses.1, until.since(self.tick_at(before))),
         };
         let part = (mass - self.ticks[before]) / (after - self.ticks[before]);
         let part = if part.is_finite() { part.clamp(0.0, 1.0) } else { 0.0 };
         (self.tick_at(before) + length.scale(part)).clamp(from, until)
+    }
+
+    /// The number of the first tick by which an instance had got more. At an even rate that is the one after this moment.
+    fn first_tick_beyond(&self, mass: f64, even: Time) -> usize {
+        let guess = self.tick_before(even) + 1;
+        let is_it =
+            self.ticks.get(guess).is_some_and(|ticked| *ticked > mass) && self.ticks[guess - 1] <= mass;
+        if is_it { guess } else { self.ticks.partition_point(|ticked| *ticked <= mass) }
     }
 }
