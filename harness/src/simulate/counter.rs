@@ -139,15 +139,16 @@ impl OfStatus {
             let full = self.full.get(&number).copied().unwrap_or_default();
             full + spread.get(number).copied().unwrap_or_default()
         };
-        let any_have = !(self.full.is_empty() && spread.is_empty());
+        let all_are_drawn = self.full.is_empty() && spread.is_empty();
+        let (words, rest) = self.drawn.as_chunks::<WORD>();
+        let rest = (self.drawn.len() - rest.len(), rest);
+        // Most have none.
+        let words = words.iter().enumerate().filter(|(_, word)| **word != [0; WORD] || !all_are_drawn);
+        let words = words.map(|(number, word)| (number * WORD, word.as_slice()));
         let mut bins = Bins::new();
-        for (first, some) in (0..).step_by(TOGETHER).zip(self.drawn.chunks(TOGETHER)) {
-            // Most have none.
-            if some.iter().all(|drawn| *drawn == 0) && !any_have {
-                continue;
-            }
+        for (first, some) in words.chain([rest]) {
             for (number, drawn) in (first..).zip(some) {
-                let count = u64::from(*drawn) + if any_have { more(number) } else { 0 };
+                let count = u64::from(*drawn) + if all_are_drawn { 0 } else { more(number) };
                 if count > 0 {
                     bins.push((number as u64, count));
                 }
@@ -176,7 +177,7 @@ impl OfStatus {
 }
 
 /// How many bins are passed over together.
-const TOGETHER: usize = 8;
+const WORD: usize = 8;
 /// Less than this is what rounding leaves of sums.
 const NOTHING: f64 = 1e-9;
 

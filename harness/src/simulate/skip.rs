@@ -15,7 +15,7 @@ mod states;
 mod tests;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use keyquake_core::{Span, Time};
 use keyquake_idp::Pace;
@@ -105,7 +105,7 @@ struct Simulation<'p> {
     /// Instances whose verdicts are to be looked at again.
     alarms: Agenda<u32>,
     /// When something changes that the plan says.
-    turns: BTreeSet<Time>,
+    turns: VecDeque<Time>,
     /// Requests that have no answer yet.
     leaders: BTreeMap<Ticket, Leader>,
     started: Ticket,
@@ -214,13 +214,15 @@ impl<'p> Simulation<'p> {
                 break;
             }
             self.now = self.now.max(next);
-            let turns = self.turns.first().is_some_and(|at| *at <= self.now);
+            let turns = self.turns.front().is_some_and(|at| *at <= self.now);
             if turns {
-                self.turns.pop_first();
+                self.turns.pop_front();
                 self.turn();
             }
-            self.service.advance(self.now)?;
-            self.settle();
+            if self.service.next().is_some_and(|at| at <= self.now) {
+                self.service.advance(self.now)?;
+                self.settle();
+            }
             // Only now: what restarts at a turn has another cache by then.
             if turns {
                 self.look_everywhere();
@@ -247,7 +249,7 @@ impl<'p> Simulation<'p> {
 
     /// When something happens next.
     fn next(&self) -> Option<Time> {
-        let others = [self.turns.first().copied(), self.service.next(), self.alarms.next()];
+        let others = [self.turns.front().copied(), self.service.next(), self.alarms.next()];
         let others = others
             .map(|next| next.unwrap_or(Time::NEVER))
             .into_iter()
@@ -644,7 +646,7 @@ impl<'p> Simulation<'p> {
 }
 
 /// When something changes that the plan says: keys, faults, streams, and what is measured apart.
-fn turns(plan: &Plan, start: Time) -> BTreeSet<Time> {
+fn turns(plan: &Plan, start: Time) -> VecDeque<Time> {
     let keys = plan.timeline.events().iter().map(|timed| timed.at);
     let streams = plan
         .streams
@@ -653,7 +655,9 @@ fn turns(plan: &Plan, start: Time) -> BTreeSet<Time> {
     let disturbances = plan.disturbances.iter().flat_map(|it| [it.from, it.curable_from]);
     let restarts = plan.runbook.restarts.iter().map(|(at, _)| *at);
     let all = keys.chain(streams).chain(disturbances).chain(restarts).chain([Time::ZERO]);
-    all.filter(|at| start < *at && *at < plan.end()).chain([start, plan.end()]).collect()
+    let once: BTreeSet<Time> =
+        all.filter(|at| start < *at && *at < plan.end()).chain([start, plan.end()]).collect();
+    once.into_iter().collect()
 }
 
 /// How often a run of three denials ends, a request, when each is denied with this probability.

@@ -205,7 +205,7 @@ impl Simulation<'_> {
         let (state, phase) = (walk.state, walk.phase);
         let over = walk.since + self.states.end(state, phase);
         let over = if actor == Actor::Timer { Time::NEVER } else { over };
-        let turn = self.turns.first().copied().unwrap_or(Time::NEVER).min(walk.holds_until);
+        let turn = self.turns.front().copied().unwrap_or(Time::NEVER).min(walk.holds_until);
         if !self.service.world.is_steady(self.now) {
             return None;
         }
@@ -334,7 +334,7 @@ impl Simulation<'_> {
         // With a turn everybody is looked at.
         let waits = round.acting.first().map_or(0.0, |acting| acting.from);
         let acts = lands.max(drawn.ended + Span::from_secs(1).scale(waits));
-        let acts = if self.turns.first().is_some_and(|turn| *turn <= acts) { Time::NEVER } else { acts };
+        let acts = if self.turns.front().is_some_and(|turn| *turn <= acts) { Time::NEVER } else { acts };
         let own = &mut self.instances[instance as usize];
         (own.lands, own.acts) = (lands, acts);
         own.walk = Some(Walk { state, since: drawn.ended, holds_until, phase: 0, fetch: None });
@@ -382,7 +382,7 @@ impl Simulation<'_> {
 
     /// Until when it is known which flows there are: the first token of a new key may come with any renewal.
     fn next_turn(&self) -> Option<Time> {
-        let turn = self.turns.first().copied()?;
+        let turn = self.turns.front().copied()?;
         Some(if self.clients.key_to_come().is_some() { turn.min(self.next_of_clients()) } else { turn })
     }
 
