@@ -11,7 +11,8 @@ pub(crate) struct Durations {
     digits: u8,
     /// As long as few are unlike, as in a simulation, they need no histogram: each with how often it came, in order.
     few: Vec<(u64, u64)>,
-    many: Option<Histogram<u64>>,
+    /// Apart, because there are many sets of which few have one.
+    many: Option<Box<Histogram<u64>>>,
 }
 
 /// How many different durations are few.
@@ -93,13 +94,13 @@ impl Durations {
         other.few.iter().for_each(|(micros, count)| self.add(*micros, *count));
         if let Some(other) = &other.many {
             // Both grow, so that adding cannot fail.
-            let _ = self.histogram().add(other);
+            let _ = self.histogram().add(&**other);
         }
     }
 
     /// Makes a histogram of what is there.
     fn histogram(&mut self) -> &mut Histogram<u64> {
-        let histogram = self.many.get_or_insert_with(|| histogram(self.digits));
+        let histogram = self.many.get_or_insert_with(|| Box::new(histogram(self.digits)));
         for (micros, count) in self.few.drain(..) {
             let _ = histogram.record_n(micros, count);
         }
