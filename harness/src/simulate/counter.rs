@@ -115,7 +115,7 @@ impl Counting<'_> {
 
     /// The number of the bin that lies so many seconds after the first begins.
     fn number(&self, seconds: f64) -> usize {
-        ((seconds / self.width) as usize).min(self.fetches.drawn.len().saturating_sub(1))
+        ((seconds / self.width) as u32 as usize).min(self.fetches.drawn.len().saturating_sub(1))
     }
 }
 

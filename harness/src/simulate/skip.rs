@@ -33,7 +33,7 @@ use self::walk::{Rounds, Walk};
 use super::agenda::Agenda;
 use super::fleet::{Ticket, cold};
 use super::service::{Service, Verdict};
-use super::world::{Answers, World};
+use super::world::{Known, World};
 use super::{Detail, EPOCH};
 use crate::measure::Run;
 use crate::observe::{Fold, Outcome};
@@ -58,7 +58,7 @@ const GAPS: usize = 64;
 #[derive(Default)]
 pub(crate) struct Experience {
     states: Option<States>,
-    answers: Answers,
+    provider: Option<Known>,
 }
 
 /// Simulates a plan whose requests may be counted together. What is known from another run, which differs in nothing but the
@@ -73,14 +73,14 @@ pub(super) fn run<'p>(
     detail: Detail,
     experience: &mut Experience,
 ) -> anyhow::Result<Run<'p>> {
-    let mut simulation = Simulation::new(plan, std::mem::take(experience))?;
+    let mut simulation = Simulation::new(plan, detail, std::mem::take(experience))?;
     simulation.play()?;
     let Simulation { counts, mut fold, flows, mut rng, service, states, .. } = simulation;
     let metrics_alone = detail == Detail::Metrics;
     let detail = counts::detail(&fold, plan, detail);
     counts.finish(&mut fold, &flows, &detail, &mut rng);
     let (world, log) = service.into_parts();
-    *experience = Experience { states: Some(states), answers: world.into_answers() };
+    *experience = Experience { states: Some(states), provider: Some(world.into_known()) };
     Ok(Run { metrics_alone, ..super::conclude(plan, command, fold, log) })
 }
 
@@ -156,10 +156,10 @@ enum Mode {
 }
 
 impl<'p> Simulation<'p> {
-    fn new(plan: &'p Plan, known: Experience) -> anyhow::Result<Self> {
+    fn new(plan: &'p Plan, detail: Detail, known: Experience) -> anyhow::Result<Self> {
         let pace = Pace::new(1.0, EPOCH)?;
         let start = Time::ZERO - plan.warmup;
-        let world = World::new(plan, pace)?.remembering(known.answers);
+        let world = World::with(plan, pace, known.provider)?;
         let fold = Fold::new(plan, pace);
         let steps = (STEPS / fold.windows.len().max(1)).clamp(1, STEPS_PER_WINDOW);
         let step = fold.window.scale(1.0 / steps as f64);
@@ -186,7 +186,7 @@ impl<'p> Simulation<'p> {
         Ok(Self {
             plan,
             now: start,
-            clients: Clients::new(plan, &world, start),
+            clients: Clients::new(plan, detail, &world, start),
             service: Service::new(plan, world, &plan.runbook.restarts)?,
             groups: Groups::new(&flows, plan, start),
             flows,

@@ -26,20 +26,23 @@ pub(super) struct World {
     fetch_time: Span,
     /// How the first fetches of each instance go, if that is known.
     script: Option<Script>,
-    keys: BTreeMap<KeyId, Key>,
+    known: Known,
     /// The faults that are in force from a moment on, in order.
     faults: Vec<(Time, Vec<(FaultId, Fault)>)>,
     /// How many requests each endpoint has had.
     requests: BTreeMap<Endpoint, u64>,
-    answers: Answers,
     /// How many changes of the provider lie behind, and when the next comes.
     changed: usize,
     changes: Time,
 }
 
-/// What the provider answers, whoever asks: after how many of its changes, and to a request that is struck so.
-#[derive(Debug, Default)]
-pub(super) struct Answers(Vec<(usize, Strike, Served)>);
+/// What is known of the provider of a plan, whatever its seed.
+#[derive(Debug)]
+pub(super) struct Known {
+    keys: BTreeMap<KeyId, Key>,
+    /// What it answers after so many of its changes to a request that is struck so.
+    answers: Vec<(usize, Strike, Served)>,
+}
 
 /// The most answers that are remembered.
 const MAX_ANSWERS: usize = 1_000;
@@ -100,6 +103,11 @@ pub(super) struct Issued {
 
 impl World {
     pub(super) fn new(plan: &Plan, pace: Pace) -> anyhow::Result<Self> {
+        Self::with(plan, pace, None)
+    }
+
+    /// One of which another of the same plan has perhaps found out something.
+    pub(super) fn with(plan: &Plan, pace: Pace, known: Option<Known>) -> anyhow::Result<Self> {
         let ring = match plan.simulated_keys.get() {
             Some(ring) => ring.clone(),
             None => {
@@ -116,7 +124,8 @@ impl World {
             seed: plan.seed,
         };
         let start = Time::ZERO - plan.warmup;
-        let keys = plan.timeline.keys().filter_map(|(id, _)| Some((id, key(&ring, id)?))).collect();
+        let keys = || plan.timeline.keys().filter_map(|(id, _)| Some((id, key(&ring, id)?))).collect();
+        let known = known.unwrap_or_else(|| Known { keys: keys(), answers: Vec::new() });
         Ok(Self {
             idp: Idp::new(settings, plan.timeline.clone(), ring, start)?,
             seed: plan.seed,
@@ -124,23 +133,17 @@ impl World {
             token_lifetime: plan.token_lifetime,
             fetch_time: plan.fetch_time,
             script: None,
-            keys,
+            known,
             faults: in_force(&plan.timeline),
             requests: BTreeMap::new(),
-            answers: Answers::default(),
             changed: 0,
             changes: start,
         })
     }
 
-    /// The same, with what another world of the plan is known to answer.
-    pub(super) fn remembering(self, answers: Answers) -> Self {
-        Self { answers, ..self }
-    }
-
-    /// What it is known to answer.
-    pub(super) fn into_answers(self) -> Answers {
-        self.answers
+    /// What is known of the provider.
+    pub(super) fn into_known(self) -> Known {
+        self.known
     }
 
     /// The same, with fetches that go as they are known to have gone.
@@ -165,7 +168,7 @@ impl World {
     }
 
     pub(super) fn key(&self, id: KeyId) -> Option<&Key> {
-        self.keys.get(&id)
+        self.known.keys.get(&id)
     }
 
     /// The key set as it was at a moment, without any fault.
@@ -200,13 +203,13 @@ impl World {
         }
         let asked =
             |(changed, known, _): &&(usize, Strike, Served)| (*changed, known) == (self.changed, &strike);
-        if let Some((.., known)) = self.answers.0.iter().find(asked) {
+        if let Some((.., known)) = self.known.answers.iter().find(asked) {
             return known.clone();
         }
         let served = self.serve(now, &strike);
         // What is stale grows staler with every moment.
-        if strike.parts().stale.is_none() && self.answers.0.len() < MAX_ANSWERS {
-            self.answers.0.push((self.changed, strike, served.clone()));
+        if strike.parts().stale.is_none() && self.known.answers.len() < MAX_ANSWERS {
+            self.known.answers.push((self.changed, strike, served.clone()));
         }
         served
     }

@@ -8,6 +8,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1};
 
+use super::super::Detail;
 use super::super::agenda::Agenda;
 use super::super::world::World;
 use super::intensity::Intensity;
@@ -27,6 +28,8 @@ const NEARLY_NONE: f64 = 1e-9;
 
 pub(super) struct Clients<'p> {
     plan: &'p Plan,
+    /// Whether anybody asks when tokens were renewed in time.
+    counts_renewals: bool,
     sessions: Sessions<TokenFacts>,
     count: u32,
     /// Until then everything has happened that was due.
@@ -66,7 +69,7 @@ impl OfKey {
 }
 
 impl<'p> Clients<'p> {
-    pub(super) fn new(plan: &'p Plan, world: &World, start: Time) -> Self {
+    pub(super) fn new(plan: &'p Plan, detail: Detail, world: &World, start: Time) -> Self {
         let count = plan.traffic.sessions.min(MAX_FOLLOWED);
         let first = tokens::signing_key(&plan.timeline, start);
         let token =
@@ -76,6 +79,7 @@ impl<'p> Clients<'p> {
         });
         Self {
             plan,
+            counts_renewals: detail == Detail::Curves,
             sessions,
             count,
             caught_up: start,
@@ -172,7 +176,9 @@ impl<'p> Clients<'p> {
         let mut renewals = 0.0;
         let ask = |first, cycle, times| {
             renewals += times as f64;
-            fold.tokens_requested(first, cycle, times);
+            if self.counts_renewals {
+                fold.tokens_requested(first, cycle, times);
+            }
         };
         self.sessions.renew_until(now, took, ask, token);
         self.thin_out(key, renewals);
