@@ -89,19 +89,19 @@ impl Run<'_> {
     /// The most in any second between two moments, with those that were listed.
     fn counted_peak(&self, listed: &[JwksLogEntry], times: (Time, Time)) -> u64 {
         let counted = &self.jwks_counted;
+        let bins = counted.between(counted.all(), times);
         let numbers: Vec<u64> = listed.iter().map(|entry| counted.number(entry.at)).collect();
-        let all = || InOrder { bins: counted.between(counted.all(), times), listed: &numbers };
-        let per_second = (Span::from_secs(1).as_nanos() / counted.width.as_nanos().max(1)).max(1);
-        let mut passing = all().peekable();
-        let (mut held, mut worst) = (0, 0);
-        for (number, count) in all() {
-            while let Some((_, passed)) = passing.next_if(|(first, _)| first + per_second <= number) {
-                held -= passed;
-            }
-            held += count;
-            worst = worst.max(held);
+        let per_second = Span::from_secs(1).as_nanos() / counted.width.as_nanos().max(1);
+        if per_second > 1 {
+            return worst_of(bins, &numbers, per_second);
         }
-        worst / counted.width.as_secs().max(1)
+        // Each bin is a second of its own, or longer.
+        let listed = numbers.chunk_by(|a, b| a == b).map(|alike| {
+            let bin = bins.binary_search_by_key(&alike[0], |(number, _)| *number);
+            alike.len() as u64 + bin.map_or(0, |place| bins[place].1)
+        });
+        let fullest = bins.iter().map(|(_, count)| *count).max();
+        fullest.max(listed.max()).unwrap_or_default() / counted.width.as_secs().max(1)
     }
 
     /// The requests for the key set in each window.
@@ -119,6 +119,21 @@ impl Run<'_> {
         }
         windows
     }
+}
+
+/// The most in so many bins in a row, with single requests by the numbers of their bins.
+fn worst_of(bins: &[(u64, u64)], listed: &[u64], in_a_row: u64) -> u64 {
+    let all = || InOrder { bins, listed };
+    let mut passing = all().peekable();
+    let (mut held, mut worst) = (0, 0);
+    for (number, count) in all() {
+        while let Some((_, passed)) = passing.next_if(|(first, _)| first + in_a_row <= number) {
+            held -= passed;
+        }
+        held += count;
+        worst = worst.max(held);
+    }
+    worst
 }
 
 /// Bins and single requests by the numbers of their bins.

@@ -65,7 +65,7 @@ impl Counter {
     /// Where fetches of a status are counted, by how long after a moment they begin.
     pub(super) fn of(&mut self, status: Option<u16>, since: Time) -> Counting<'_> {
         let place = self.by_status.iter().position(|(known, _)| *known == status).unwrap_or_else(|| {
-            let drawn = vec![0; self.bins];
+            let drawn = vec![0; self.bins.next_multiple_of(WORD)];
             self.by_status.push((status, OfStatus { drawn, full: BTreeMap::new(), changes: Vec::new() }));
             self.by_status.len() - 1
         });
@@ -134,45 +134,48 @@ fn together<'s>(all: impl Iterator<Item = &'s Bins>) -> Bins {
 impl OfStatus {
     /// The bins that have any.
     fn finish(self, rng: &mut ChaCha8Rng) -> Bins {
-        let spread = self.spread(rng);
-        let more = |number: usize| {
+        if self.full.is_empty() && self.changes.is_empty() {
+            return self.drawn();
+        }
+        let mut spread = self.spread(rng);
+        let counts = self.drawn.iter().enumerate().map(|(number, drawn)| {
             let full = self.full.get(&number).copied().unwrap_or_default();
-            full + spread.get(number).copied().unwrap_or_default()
-        };
-        let all_are_drawn = self.full.is_empty() && spread.is_empty();
-        let (words, rest) = self.drawn.as_chunks::<WORD>();
-        let rest = (self.drawn.len() - rest.len(), rest);
-        // Most have none.
-        let words = words.iter().enumerate().filter(|(_, word)| **word != [0; WORD] || !all_are_drawn);
-        let words = words.map(|(number, word)| (number * WORD, word.as_slice()));
+            (number as u64, u64::from(*drawn) + full + spread.next().unwrap_or_default())
+        });
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The bins that have any whose moments were drawn. Most have none, and are passed over by the word.
+    fn drawn(&self) -> Bins {
         let mut bins = Bins::new();
-        for (first, some) in words.chain([rest]) {
-            for (number, drawn) in (first..).zip(some) {
-                let count = u64::from(*drawn) + if all_are_drawn { 0 } else { more(number) };
-                if count > 0 {
-                    bins.push((number as u64, count));
+        for (word, drawn) in self.drawn.as_chunks::<WORD>().0.iter().enumerate() {
+            if *drawn == [0; WORD] {
+                continue;
+            }
+            for (place, drawn) in drawn.iter().enumerate() {
+                if *drawn > 0 {
+                    bins.push(((word * WORD + place) as u64, u64::from(*drawn)));
                 }
             }
         }
         bins
     }
 
-    /// Draws how many of those whose moments were not drawn fell into each bin.
-    fn spread(&self, rng: &mut ChaCha8Rng) -> Vec<u64> {
+    /// Draws how many of those whose moments were not drawn fell into each bin, if there are any.
+    fn spread(&self, rng: &mut ChaCha8Rng) -> impl Iterator<Item = u64> {
         let (mut expected, mut variance, mut left) = (0.0, 0.0, 0.0);
-        let mut draw = |(more, varies): &(f64, f64)| {
+        self.changes.iter().map(move |(more, varies)| {
             (expected, variance) = (expected + more, variance + varies);
             if expected <= NOTHING {
                 return 0;
             }
             let luck: f64 = StandardNormal.sample(rng);
             let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
-            let count = came.round().max(0.0);
-            // What rounding takes from one bin it gives to the next.
-            left = came - count;
-            count as u64
-        };
-        self.changes.iter().map(&mut draw).collect()
+            // The nearest whole number. What rounding takes from one bin it gives to the next.
+            let count = (came + 0.5) as u64;
+            left = came - count as f64;
+            count
+        })
     }
 }
 
