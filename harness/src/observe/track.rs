@@ -12,8 +12,10 @@ const WORST_HOLDS: u64 = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct Track {
     step: Span,
-    /// By their numbers; most requests end in the order in which they came, so most go into the last.
+    /// By their numbers.
     bins: Vec<(i64, Bin)>,
+    /// The place of the one that was added to last: most requests fall into the same or the next.
+    recent: usize,
 }
 
 /// One bin. Requests end in any order, so it keeps extremes rather than a sequence.
@@ -50,7 +52,7 @@ impl Bin {
 
 impl Track {
     pub(crate) fn new(step: Span) -> Self {
-        Self { step, bins: Vec::new() }
+        Self { step, bins: Vec::new(), recent: 0 }
     }
 
     /// Counts requests that met the same; these are the planned moments of the first and the last. They go into the bin
@@ -69,14 +71,13 @@ impl Track {
 
     /// The bin of a number.
     fn bin(&mut self, number: i64) -> &mut Bin {
-        let place = match self.bins.last() {
-            Some((last, _)) if *last >= number => self.bins.partition_point(|(it, _)| *it < number),
-            _ => self.bins.len(),
-        };
-        if self.bins.get(place).is_none_or(|(it, _)| *it != number) {
-            self.bins.insert(place, (number, Bin::EMPTY));
+        let is_at = |place: &usize| self.bins.get(*place).is_some_and(|(it, _)| *it == number);
+        let near = [self.recent, self.recent + 1].into_iter().find(is_at);
+        self.recent = near.unwrap_or_else(|| self.bins.partition_point(|(it, _)| *it < number));
+        if near.is_none() && !is_at(&self.recent) {
+            self.bins.insert(self.recent, (number, Bin::EMPTY));
         }
-        &mut self.bins[place].1
+        &mut self.bins[self.recent].1
     }
 
     /// The number of the bin that a moment lies in.
