@@ -9,6 +9,7 @@ mod target;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use keyquake_core::{Span, Time};
 use keyquake_idp::{AppliedEvent, Event, Forgery, JwksLogEntry, KeyId, TimedEvent};
@@ -242,41 +243,42 @@ impl Run<'_> {
     }
 
     fn instances(&self, episodes: &[Episode<'_>]) -> Vec<Instance> {
-        let mut jwks_requests = self.jwks_requests();
         let recoveries: Vec<_> = episodes.iter().map(|episode| episode.recoveries(self)).collect();
         let counts = self.fold.instances.iter().zip(&self.plan.caches).zip(0..);
         counts
-            .map(|((counts, loaded), instance)| Instance {
+            .zip(self.jwks_requests())
+            .map(|(((counts, loaded), instance), jwks_requests)| Instance {
                 replica: instance / self.plan.workers,
                 worker: instance % self.plan.workers,
                 cache_age_at_start_s: loaded.map(|at| Time::ZERO.since(at).as_secs_f64()),
                 must_pass: counts.must_pass,
                 denied: counts.denied,
-                jwks_requests: jwks_requests.remove(&instance).unwrap_or_default(),
+                jwks_requests,
                 time_to_recover: recoveries.iter().map(|each| each[instance as usize]).collect(),
             })
             .collect()
     }
 
     /// The JWKS requests of each instance, in their order.
-    fn jwks_requests(&self) -> BTreeMap<u32, Vec<JwksRequest>> {
+    fn jwks_requests(&self) -> Vec<Vec<JwksRequest>> {
         let mut fetches: BTreeMap<u32, VecDeque<&TimedFetch>> = BTreeMap::new();
         for fetch in &self.fetches {
             fetches.entry(fetch.instance).or_default().push_back(fetch);
         }
-        let names: BTreeMap<KeyId, String> =
-            self.plan.timeline.keys().map(|(key, _)| (key, key.to_string())).collect();
-        let mut requests: BTreeMap<u32, Vec<JwksRequest>> = BTreeMap::new();
+        let mut labels: BTreeMap<&[KeyId], Arc<[String]>> = BTreeMap::new();
+        let mut requests = vec![Vec::new(); self.fold.instances.len()];
         for entry in &self.jwks {
             let Some(instance) = entry.instance else { continue };
+            let Some(of_instance) = requests.get_mut(instance as usize) else { continue };
             // A cache's fetches arrive in their order.
             let fetch = fetches.get_mut(&instance).and_then(VecDeque::pop_front);
-            requests.entry(instance).or_default().push(JwksRequest {
+            let keys = labels.entry(&entry.keys);
+            of_instance.push(JwksRequest {
                 at_s: entry.at.as_secs_f64(),
                 // A connection that was broken off has no answer.
                 answered_s: entry.status.and(entry.answered).map(Time::as_secs_f64),
                 status: entry.status,
-                keys: entry.keys.iter().filter_map(|key| names.get(key)).cloned().collect(),
+                keys: keys.or_insert_with(|| entry.keys.iter().map(ToString::to_string).collect()).clone(),
                 asked_s: fetch.map(|fetch| fetch.asked.as_secs_f64()),
                 received_s: fetch.and_then(|fetch| fetch.received).map(Time::as_secs_f64),
             });

@@ -106,7 +106,7 @@ mod tests {
             at_s,
             answered_s: status.map(|_| at_s + 1.0),
             status,
-            keys: Vec::new(),
+            keys: [].into(),
             asked_s: None,
             received_s: None,
         };

@@ -10,6 +10,7 @@ mod sweep;
 mod windows;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -195,7 +196,8 @@ pub struct JwksRequest {
     /// The status of the answer; `None` when none was sent.
     pub status: Option<u16>,
     /// The labels of the keys in the answer.
-    pub keys: Vec<String>,
+    // Shared, as most answers have the same.
+    pub keys: Arc<[String]>,
     /// When the cache asked, by its own account; only the reference service gives one.
     pub asked_s: Option<f64>,
     /// When it had the answer, by its own account.

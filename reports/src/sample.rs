@@ -550,7 +550,7 @@ fn fetch(at_s: f64, key: &str) -> JwksRequest {
         at_s,
         answered_s: Some(at_s),
         status: Some(200),
-        keys: vec![key.into()],
+        keys: [key.into()].into(),
         asked_s: None,
         received_s: None,
     }
