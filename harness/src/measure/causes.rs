@@ -37,21 +37,17 @@ impl Cause {
 /// What finds causes: the IdP's timeline, and each instance's requests for keys.
 pub(super) struct Causes<'r> {
     timeline: &'r Timeline,
-    /// Of each instance, in the order of their arrival.
-    requests: Vec<Vec<&'r JwksLogEntry>>,
+    /// By instance, each one's in the order of their arrival.
+    requests: Vec<(u32, &'r JwksLogEntry)>,
     /// When the cache of each instance was filled at the start.
     filled: &'r [Option<Time>],
 }
 
 impl<'r> Causes<'r> {
     pub(super) fn new(timeline: &'r Timeline, log: &'r [JwksLogEntry], filled: &'r [Option<Time>]) -> Self {
-        let mut requests = vec![Vec::new(); filled.len()];
-        for entry in log {
-            let of_instance = entry.instance.and_then(|instance| requests.get_mut(instance as usize));
-            if let Some(of_instance) = of_instance {
-                of_instance.push(entry);
-            }
-        }
+        let of_instances = log.iter().filter_map(|entry| Some((entry.instance?, entry)));
+        let mut requests: Vec<(u32, &JwksLogEntry)> = of_instances.collect();
+        requests.sort_by_key(|(instance, _)| *instance);
         Self { timeline, requests, filled }
     }
 
@@ -70,9 +66,10 @@ impl<'r> Causes<'r> {
             return Cause::Premature;
         }
         // The last request that the instance had made when it answered.
-        let made = self.requests.get(denial.instance as usize).map_or(&[][..], Vec::as_slice);
-        let until = made.partition_point(|entry| entry.at <= denial.ended);
-        let Some(last) = made[..until].last() else {
+        let came = (denial.instance, denial.ended);
+        let until = self.requests.partition_point(|(instance, entry)| (*instance, entry.at) <= came);
+        let before = self.requests[..until].last().filter(|(instance, _)| *instance == denial.instance);
+        let Some((_, last)) = before else {
             return if self.was_filled_with(denial.instance, key) {
                 Cause::RefusedThoughDelivered
             } else {

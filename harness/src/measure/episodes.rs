@@ -1,5 +1,6 @@
 //! Episodes: disturbances that overlap, or follow each other before recovery.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyquake_core::Time;
@@ -81,14 +82,14 @@ impl<'r> Episode<'r> {
     }
 
     /// The cohort's track of each instance, one after the other.
-    fn tracks_by_instance(&self, run: &Run<'_>) -> Vec<Track> {
-        let mut tracks = vec![Track::new(run.fold.track_step); run.plan.instances() as usize];
-        for (lane, of_lane) in self.segments.iter().flat_map(|segment| &segment.instance_tracks) {
-            if self.has(lane.key) {
-                tracks.iter_mut().zip(of_lane).for_each(|(sum, track)| sum.merge(track));
-            }
-        }
-        tracks
+    fn tracks_by_instance(&self, run: &Run<'_>) -> Vec<Cow<'r, Track>> {
+        let lanes = self.segments.iter().flat_map(|segment| &segment.instance_tracks);
+        let lanes: Vec<_> = lanes.filter(|(lane, _)| self.has(lane.key)).map(|(_, tracks)| tracks).collect();
+        let track = |instance: usize| match lanes[..] {
+            [only] => Cow::Borrowed(&only[instance]),
+            _ => Cow::Owned(Track::merged(run.fold.track_step, lanes.iter().map(|lane| &lane[instance]))),
+        };
+        (0..run.plan.instances() as usize).map(track).collect()
     }
 
     fn tally(&self, of: impl Fn(Lane) -> bool) -> Tally {
@@ -116,8 +117,9 @@ impl<'r> Episode<'r> {
 
     /// The recovery of each instance, by the cohort.
     pub(super) fn recoveries(&self, run: &Run<'_>) -> Vec<Recovery> {
-        let recovery = |track: &Track| track.recovery(self.from, self.until, run.plan.recover_below);
-        self.tracks_by_instance(run).iter().map(recovery).collect()
+        let tracks = self.tracks_by_instance(run);
+        let recovery = |track: &Cow<'_, Track>| track.recovery(self.from, self.until, run.plan.recover_below);
+        tracks.iter().map(recovery).collect()
     }
 
     /// The episode as the record has it, with its own of these events.

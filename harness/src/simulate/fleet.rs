@@ -12,6 +12,9 @@ use super::world::{Served, World};
 use crate::plan::Plan;
 use crate::seed;
 
+/// How many requests of an instance are listed in most runs.
+const FEW_REQUESTS: usize = 16;
+
 /// Names a lookup.
 pub(super) type Ticket = u64;
 
@@ -76,11 +79,12 @@ pub(super) struct Reaction {
 impl Fleet {
     /// The fleet of a plan, with its caches as old as planned, and each ready for [`Event::Start`].
     pub(super) fn new(plan: &Plan, world: &World) -> anyhow::Result<Self> {
+        let room = (FEW_REQUESTS * plan.instances() as usize).min(JwksLog::MAX_ENTRIES);
         let mut fleet = Self {
             caches: Vec::new(),
             current: Vec::new(),
             flights: BTreeMap::new(),
-            log: Log { entries: Vec::new(), dropped: 0, counted: Counter::new(plan) },
+            log: Log { entries: Vec::with_capacity(room), dropped: 0, counted: Counter::new(plan) },
             changes: world.is_scripted().then(BTreeMap::new),
             touched: Vec::new(),
         };

@@ -231,8 +231,11 @@ impl<'p> Clients<'p> {
         before != after
     }
 
-    /// So many tokens of a key were replaced.
+    /// So many tokens of a key were replaced. Nobody asks for that while sessions keep what is rejected.
     fn thin_out(&mut self, key: KeyId, replaced: f64) {
+        if self.plan.traffic.on_reject == OnReject::Keep {
+            return;
+        }
         let held = self.held_mut(key);
         let kept = (1.0 - 1.0 / held.by.len().max(1) as f64).max(NEARLY_NONE);
         held.survival += replaced * libm::log(kept);
