@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::seed;
 
 /// How many requests of an instance are listed in most runs.
-const FEW_REQUESTS: usize = 16;
+const FEW_REQUESTS: usize = 24;
 
 /// Names a lookup.
 pub(super) type Ticket = u64;
@@ -79,10 +79,11 @@ pub(super) struct Reaction {
 impl Fleet {
     /// The fleet of a plan, with its caches as old as planned, and each ready for [`Event::Start`].
     pub(super) fn new(plan: &Plan, world: &World) -> anyhow::Result<Self> {
-        let room = (FEW_REQUESTS * plan.instances() as usize).min(JwksLog::MAX_ENTRIES);
+        let instances = plan.instances() as usize;
+        let room = (FEW_REQUESTS * instances).min(JwksLog::MAX_ENTRIES);
         let mut fleet = Self {
-            caches: Vec::new(),
-            current: Vec::new(),
+            caches: Vec::with_capacity(instances),
+            current: Vec::with_capacity(instances),
             flights: BTreeMap::new(),
             log: Log { entries: Vec::with_capacity(room), dropped: 0, counted: Counter::new(plan) },
             changes: world.is_scripted().then(BTreeMap::new),
