@@ -80,7 +80,8 @@ pub(super) fn run<'p>(
     let detail = counts::detail(&fold, plan, detail);
     counts.finish(&mut fold, &flows, &detail, &mut rng);
     let (world, log) = service.into_parts();
-    *experience = Experience { states: Some(states), provider: Some(world.into_known()) };
+    let states = Some(states).filter(States::are_few);
+    *experience = Experience { states, provider: Some(world.into_known()) };
     Ok(Run { metrics_alone, ..super::conclude(plan, command, fold, log) })
 }
 

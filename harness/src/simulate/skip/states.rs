@@ -16,6 +16,8 @@ use crate::sut::candidates;
 const MAX_STATES: usize = 256;
 const MAX_PHASES: usize = 8;
 const MAX_SERVED: usize = 64;
+/// Which part of these is few.
+const FEW: usize = 4;
 
 /// The states of caches of one policy.
 pub(super) struct States {
@@ -132,6 +134,12 @@ impl States {
     /// No state is known yet. `kinds` has two tokens of each kind, which name different keys if all of the kind do.
     pub(super) fn new(blank: KeyCache<(), Ticket>, kinds: Vec<[Token; 2]>, longest: Span) -> Self {
         Self { blank, kinds, states: Vec::new(), steps: Vec::new(), served: Vec::new(), longest }
+    }
+
+    /// Whether there are so few of them that another run has as much room as this had, or nearly: where each run has states of
+    /// its own, those of another are in the way.
+    pub(super) fn are_few(&self) -> bool {
+        self.states.len() <= MAX_STATES / FEW && self.served.len() <= MAX_SERVED / FEW
     }
 
     /// Whether caches were followed for so long.

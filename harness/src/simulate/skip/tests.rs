@@ -302,6 +302,22 @@ fn experience_makes_no_difference() {
     }
 }
 
+/// How much a window has admitted, and since when, is another state at each instance and with each seed.
+#[test]
+fn what_is_of_no_use_to_another_run_is_not_kept() {
+    let keeps = |policy: &str| {
+        let lines = format!(
+            "duration = \"1h\"\n[fleet]\nreplicas = 20\npolicy = {{ ttl = \"5m\", {policy} }}\n[traffic]\nrate = \"20/s\"\n\
+             [[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"2/s\"\n"
+        );
+        let mut experience = Experience::default();
+        run(&simulated(&lines), "", Detail::Metrics, &mut experience).unwrap();
+        experience.states.is_some()
+    };
+    assert!(keeps("limiter = \"cooldown\", limiter_interval = \"30s\""));
+    assert!(!keeps("limiter = \"window\", limiter_interval = \"30s\", limiter_burst = 5"));
+}
+
 /// What passed long before or after a denial, or without any, is not told apart.
 #[test]
 fn metrics_alone_leave_windows_empty_that_nobody_asks_for() {
