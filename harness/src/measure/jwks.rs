@@ -96,9 +96,11 @@ impl Run<'_> {
             return worst_of(bins, &numbers, per_second);
         }
         // Each bin is a second of its own, or longer.
+        let mut later = bins.iter().peekable();
         let listed = numbers.chunk_by(|a, b| a == b).map(|alike| {
-            let bin = bins.binary_search_by_key(&alike[0], |(number, _)| *number);
-            alike.len() as u64 + bin.map_or(0, |place| bins[place].1)
+            while later.next_if(|(number, _)| *number < alike[0]).is_some() {}
+            let same = later.peek().filter(|(number, _)| *number == alike[0]);
+            alike.len() as u64 + same.map_or(0, |(_, count)| *count)
         });
         let fullest = bins.iter().map(|(_, count)| *count).max();
         fullest.max(listed.max()).unwrap_or_default() / counted.width.as_secs().max(1)
@@ -208,6 +210,21 @@ mod tests {
         assert_eq!(windows.iter().sum::<u64>(), 7 + 4 + 10 + 3 + 4);
         // Windows are seconds from the start of the warm-up on, 1.5 s before event time.
         assert_eq!(windows[..3], [7, 1 + 4, 0], "{windows:?}");
+    }
+
+    #[test]
+    fn a_worst_second_is_a_bin_where_bins_are_seconds() {
+        let plan = simulated("duration = \"10s\"");
+        let pace = Pace::new(1.0, keyquake_core::UnixTime(1_800_000_000)).unwrap();
+        let mut run = Run::new(&plan, Engine::Simulated, Fold::new(&plan, pace));
+        let by_status = [(Some(200), vec![(3, 2), (4, 3), (7, 4)])].into();
+        run.jwks_counted =
+            CountedFetches { start: Time::ZERO, width: Span::from_secs(1), by_status, together: None };
+        let peak = |run: &Run<'_>| run.jwks_volume(Time::ZERO, at(10_000)).jwks_peak_per_second;
+        assert_eq!(peak(&run), 4);
+        // One before the bins, two in one of them, and one after another of them.
+        run.jwks = [2_000, 4_100, 4_800, 8_000].map(|millis| listed(millis, 200)).into();
+        assert_eq!(peak(&run), 3 + 2);
     }
 
     #[test]
