@@ -293,8 +293,8 @@ fn one_search(sweep: &Sweep, findings: &[&Finding]) -> Table {
     columns.extend([
         Column::Right("holds at"),
         Column::Right("fails at"),
-        Column::Right("replications that fail"),
-        Column::Right("values tried"),
+        Column::Right("fails in"),
+        Column::Right("tried"),
         Column::Left(""),
     ]);
     let mut table = Table::new(caption, columns);
