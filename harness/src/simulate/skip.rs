@@ -77,7 +77,7 @@ pub(super) fn run<'p>(
     simulation.play()?;
     let Simulation { counts, mut fold, flows, mut rng, service, states, .. } = simulation;
     let metrics_alone = detail == Detail::Metrics;
-    let detail = counts::detail(&fold, plan, detail);
+    let detail = counts.detail(&fold, &flows, detail);
     counts.finish(&mut fold, &flows, &detail, &mut rng);
     let (world, log) = service.into_parts();
     let states = Some(states).filter(States::are_few);

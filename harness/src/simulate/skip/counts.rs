@@ -13,13 +13,12 @@ use rand_distr::{Binomial, Distribution, Exp1, Poisson};
 use super::flow::Flow;
 use crate::observe::{Batch, Fold, Lane, Outcome, WallTimes};
 use crate::oracle::Ruling;
-use crate::plan::Plan;
 use crate::simulate::Detail;
 
 /// In how many groups those of a step that waited are counted.
 const GROUPS: usize = 4;
 
-/// How many requests before and after a denial are told apart by their steps.
+/// How many requests that must pass are told apart by their steps before denials, and after them.
 const AROUND: f64 = 200.0;
 
 /// What all requests of one flow at one instance met for a while.
@@ -197,29 +196,76 @@ impl Counts {
             }
         }
     }
+
+    /// The steps of each segment whose requests are told apart: all, or those around denials.
+    pub(super) fn detail(&self, fold: &Fold, flows: &[Flow], detail: Detail) -> Vec<Range<usize>> {
+        let segments = fold.segments.len();
+        if detail == Detail::Curves || !fold.knows_all_denials() {
+            return vec![0..usize::MAX; segments];
+        }
+        let step = |at: Time| {
+            usize::try_from(at.since(fold.start).as_nanos() / fold.track_step.as_nanos().max(1))
+                .unwrap_or(usize::MAX)
+        };
+        let mut denied = vec![0..0; segments];
+        for denial in &fold.denials {
+            let steps = step(denial.at)..step(denial.ended).saturating_add(1);
+            unite(&mut denied[fold.segment_number(denial.at)], &steps);
+        }
+        denied.retain(|steps| *steps != (0..0));
+        let passing = if denied.is_empty() { Vec::new() } else { self.must_pass(flows) };
+        let mut some = vec![0..0; segments];
+        for steps in denied {
+            let wide = widened(&steps, &passing);
+            let at = |step: usize| {
+                fold.start + Span::from_nanos(fold.track_step.as_nanos().saturating_mul(step as u64))
+            };
+            let reached = fold.segment_number(at(wide.start))..=fold.segment_number(at(wide.end));
+            some[reached].iter_mut().for_each(|told| unite(told, &wide));
+        }
+        some
+    }
+
+    /// How many requests that must pass fell into each step, as expected.
+    fn must_pass(&self, flows: &[Flow]) -> Vec<f64> {
+        let mut steps = Vec::new();
+        for ((_, lane, _, ruling), profile) in &self.profiles {
+            let flow = flows.iter().find(|flow| flow.lane == *lane);
+            for (at, count) in flow
+                .filter(|_| *ruling == Ruling::MustPass)
+                .map_or(Vec::new(), |flow| profile.expected(flow, &(0..usize::MAX)))
+            {
+                if steps.len() < at.end {
+                    steps.resize(at.end, 0.0);
+                }
+                steps[at.start] += count;
+            }
+        }
+        steps
+    }
 }
 
-/// The steps of each segment whose requests are told apart: all, or those around denials.
-pub(super) fn detail(fold: &Fold, plan: &Plan, detail: Detail) -> Vec<Range<usize>> {
-    let all = vec![0..usize::MAX; fold.segments.len()];
-    if detail == Detail::Curves || !fold.knows_all_denials() {
-        return all;
-    }
-    let step = |at: Time| {
-        usize::try_from(at.since(fold.start).as_nanos() / fold.track_step.as_nanos().max(1))
-            .unwrap_or(usize::MAX)
+/// Makes a range reach over another as well.
+fn unite(range: &mut Range<usize>, other: &Range<usize>) {
+    *range =
+        if *range == (0..0) { other.clone() } else { range.start.min(other.start)..range.end.max(other.end) };
+}
+
+/// Some steps, and as many before and after them as get enough requests that must pass to fill a worst second with.
+fn widened(steps: &Range<usize>, passing: &[f64]) -> Range<usize> {
+    let enough = |some: &mut dyn Iterator<Item = &f64>| {
+        let mut sum = 0.0;
+        let taken = some.take_while(|passing| {
+            let more = sum < AROUND;
+            sum += **passing;
+            more
+        });
+        taken.count() + 1
     };
-    let per_second: f64 = plan.streams.iter().map(|stream| stream.per_second).sum();
-    // Enough to fill a worst second with on either side.
-    let margin = 2 + (AROUND / (per_second * fold.track_step.as_secs_f64())) as usize;
-    let mut some = vec![0..0; fold.segments.len()];
-    for denial in &fold.denials {
-        let around = &mut some[fold.segment_number(denial.at)];
-        let from = step(denial.at).saturating_sub(margin);
-        let until = step(denial.ended).saturating_add(margin);
-        *around = if *around == (0..0) { from..until } else { around.start.min(from)..around.end.max(until) };
-    }
-    some
+    let (start, end) = (steps.start.min(passing.len()), steps.end.min(passing.len()));
+    let before = enough(&mut passing[..start].iter().rev());
+    let after = enough(&mut passing[end..].iter());
+    steps.start.saturating_sub(before)..steps.end.saturating_add(after)
 }
 
 impl Profile {
