@@ -77,8 +77,8 @@ pub(super) fn run<'p>(
     simulation.play()?;
     let Simulation { counts, mut fold, flows, mut rng, service, states, .. } = simulation;
     let metrics_alone = detail == Detail::Metrics;
-    let detail = counts.detail(&fold, &flows, detail);
-    counts.finish(&mut fold, &flows, &detail, &mut rng);
+    let told_apart = counts.told_apart(&fold, &flows, detail);
+    counts.finish(&mut fold, &flows, &told_apart, &mut rng);
     let (world, log) = service.into_parts();
     let states = Some(states).filter(States::are_few);
     *experience = Experience { states, provider: Some(world.into_known()) };

@@ -21,6 +21,10 @@ const GROUPS: usize = 4;
 /// How many requests that must pass are told apart by their steps before denials, and after them.
 const AROUND: f64 = 200.0;
 
+/// All steps, and none.
+const ALL: Range<usize> = 0..usize::MAX;
+const NONE: Range<usize> = 0..0;
+
 /// What all requests of one flow at one instance met for a while.
 #[derive(Clone, Debug)]
 pub(super) struct Stretch {
@@ -162,13 +166,13 @@ impl Counts {
         profile.count += count;
     }
 
-    /// Draws when the requests of all stretches fell, and counts them as the fleet's. `detail` says for which steps of each
-    /// segment that is told apart.
+    /// Draws when the requests of all stretches fell, and counts them as the fleet's. Of some steps it is told apart into which
+    /// of them.
     pub(super) fn finish(
         self,
         fold: &mut Fold,
         flows: &[Flow],
-        detail: &[Range<usize>],
+        told_apart: &[Range<usize>],
         rng: &mut ChaCha8Rng,
     ) {
         for ((segment, lane, outcome, ruling), mut profile) in self.profiles {
@@ -176,7 +180,7 @@ impl Counts {
             let Some(flow) = flows.iter().find(|flow| flow.lane == lane) else { continue };
             let wall = profile.waits().map(|wait| after(outcome, wait));
             let mut sums = [0; GROUPS + 1];
-            for (steps, count) in profile.drawn(flow, &detail[segment], rng) {
+            for (steps, count) in profile.drawn(flow, told_apart, rng) {
                 let from = flow.tick_at(steps.start).max(profile.from);
                 let until = flow.tick_at(steps.end).min(profile.until);
                 let (first, last) = extremes(count, rng);
@@ -197,33 +201,27 @@ impl Counts {
         }
     }
 
-    /// The steps of each segment whose requests are told apart: all, or those around denials.
-    pub(super) fn detail(&self, fold: &Fold, flows: &[Flow], detail: Detail) -> Vec<Range<usize>> {
-        let segments = fold.segments.len();
+    /// The steps whose requests are told apart, in order: all, or those around the denials of each segment.
+    pub(super) fn told_apart(&self, fold: &Fold, flows: &[Flow], detail: Detail) -> Vec<Range<usize>> {
         if detail == Detail::Curves || !fold.knows_all_denials() {
-            return vec![0..usize::MAX; segments];
+            return std::iter::once(ALL).collect();
         }
         let step = |at: Time| {
             usize::try_from(at.since(fold.start).as_nanos() / fold.track_step.as_nanos().max(1))
                 .unwrap_or(usize::MAX)
         };
-        let mut denied = vec![0..0; segments];
+        let mut denied = vec![NONE; fold.segments.len()];
         for denial in &fold.denials {
-            let steps = step(denial.at)..step(denial.ended).saturating_add(1);
-            unite(&mut denied[fold.segment_number(denial.at)], &steps);
-        }
-        denied.retain(|steps| *steps != (0..0));
-        let passing = if denied.is_empty() { Vec::new() } else { self.must_pass(flows) };
-        let mut some = vec![0..0; segments];
-        for steps in denied {
-            let wide = widened(&steps, &passing);
-            let at = |step: usize| {
-                fold.start + Span::from_nanos(fold.track_step.as_nanos().saturating_mul(step as u64))
+            let of_segment = &mut denied[fold.segment_number(denial.at)];
+            let (from, until) = (step(denial.at), step(denial.ended).saturating_add(1));
+            *of_segment = match *of_segment {
+                NONE => from..until,
+                Range { start, end } => start.min(from)..end.max(until),
             };
-            let reached = fold.segment_number(at(wide.start))..=fold.segment_number(at(wide.end));
-            some[reached].iter_mut().for_each(|told| unite(told, &wide));
         }
-        some
+        denied.retain(|steps| *steps != NONE);
+        let passing = if denied.is_empty() { Vec::new() } else { self.must_pass(flows) };
+        denied.iter().map(|steps| widened(steps, &passing)).collect()
     }
 
     /// How many requests that must pass fell into each step, as expected.
@@ -233,7 +231,7 @@ impl Counts {
             let flow = flows.iter().find(|flow| flow.lane == *lane);
             for (at, count) in flow
                 .filter(|_| *ruling == Ruling::MustPass)
-                .map_or(Vec::new(), |flow| profile.expected(flow, &(0..usize::MAX)))
+                .map_or(Vec::new(), |flow| profile.expected(flow, std::slice::from_ref(&ALL)))
             {
                 if steps.len() < at.end {
                     steps.resize(at.end, 0.0);
@@ -243,12 +241,6 @@ impl Counts {
         }
         steps
     }
-}
-
-/// Makes a range reach over another as well.
-fn unite(range: &mut Range<usize>, other: &Range<usize>) {
-    *range =
-        if *range == (0..0) { other.clone() } else { range.start.min(other.start)..range.end.max(other.end) };
 }
 
 /// Some steps, and as many before and after them as get enough requests that must pass to fill a worst second with.
@@ -353,23 +345,30 @@ impl Profile {
     }
 
     /// How many requests are expected in each step, or in all steps in a row that need not be told apart.
-    fn expected(&self, flow: &Flow, detail: &Range<usize>) -> Vec<(Range<usize>, f64)> {
+    fn expected(&self, flow: &Flow, told_apart: &[Range<usize>]) -> Vec<(Range<usize>, f64)> {
         let end = self.base + self.parts.len();
-        let told_apart = detail.start.clamp(self.base, end)..detail.end.clamp(self.base, end);
+        let mut pieces = Vec::new();
+        let mut at = self.base;
+        for range in told_apart {
+            let (from, until) = (range.start.clamp(at, end), range.end.clamp(at, end));
+            pieces.extend([(at..from, false), (from..until, true)]);
+            at = until;
+        }
+        pieces.push((at..end, false));
         let mut weight = 0.0;
         let mut expected = Vec::new();
-        for steps in [self.base..told_apart.start, told_apart.clone(), told_apart.end..end] {
+        for (steps, are_told_apart) in pieces.into_iter().filter(|(steps, _)| !steps.is_empty()) {
             let mut sum = 0.0;
             for step in steps.clone() {
                 weight += self.changes[step - self.base];
                 sum += self.parts[step - self.base];
                 sum += weight * (flow.ticked(step + 1) - flow.ticked(step));
-                if told_apart.contains(&step) {
-                    expected.push((step..step + 1, sum.max(0.0)));
+                if are_told_apart {
+                    expected.push((step..step + 1, f64::max(sum, 0.0)));
                     sum = 0.0;
                 }
             }
-            if !steps.is_empty() && steps != told_apart {
+            if !are_told_apart {
                 expected.push((steps, f64::max(sum, 0.0)));
             }
         }
@@ -377,8 +376,13 @@ impl Profile {
     }
 
     /// How many requests fell into each step, or all steps in a row that need not be told apart, if any did.
-    fn drawn(&self, flow: &Flow, detail: &Range<usize>, rng: &mut ChaCha8Rng) -> Vec<(Range<usize>, u64)> {
-        let expected = self.expected(flow, detail);
+    fn drawn(
+        &self,
+        flow: &Flow,
+        told_apart: &[Range<usize>],
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<(Range<usize>, u64)> {
+        let expected = self.expected(flow, told_apart);
         let mut expected_left: f64 = expected.iter().map(|(_, expected)| expected).sum();
         let mut left = self.count;
         let mut drawn = Vec::new();
