@@ -314,14 +314,14 @@ impl Fold {
 
     /// Counts requests as those of the fleet.
     pub(crate) fn count(&mut self, batch: &Batch) {
-        if self.count_when(batch) {
+        self.count_when(batch);
+        if batch.last >= Time::ZERO {
             self.sum_up(batch, self.segment_number(batch.last));
         }
     }
 
-    /// Counts when requests of the fleet fell. Returns whether that is after the warm-up: then they are to be summed up as
-    /// well.
-    pub(crate) fn count_when(&mut self, batch: &Batch) -> bool {
+    /// Counts when requests of the fleet fell.
+    pub(crate) fn count_when(&mut self, batch: &Batch) {
         let Batch { lane, ruling, outcome, count, first, last, wall } = batch;
         let must_pass = *ruling == Ruling::MustPass;
         if let Some(window) = self.window(*last) {
@@ -332,8 +332,7 @@ impl Fold {
                 window.denials_of(lane.key).add(*outcome, *count);
             }
         }
-        let counts = *last >= Time::ZERO;
-        if counts && must_pass {
+        if *last >= Time::ZERO && must_pass {
             self.run_track.add((*first, *last), *count, batch.is_denied());
             let number = self.segment_number(*last);
             if number > 0 {
@@ -342,7 +341,6 @@ impl Fold {
                 track.add((*first, *last), *count, batch.is_denied());
             }
         }
-        counts
     }
 
     /// Counts what requests of the fleet met in a segment, whenever in it they fell.

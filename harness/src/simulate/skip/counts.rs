@@ -50,8 +50,8 @@ pub(super) struct Gap {
     pub(super) mass: (f64, f64),
 }
 
-/// Stretches of one kind: what they met, by lane, between two disturbances.
-type Kind = (usize, Lane, Outcome, Ruling);
+/// Stretches of one kind: what they met, by lane, in a segment; `None` in the warm-up, which is measured in none.
+type Kind = (Option<usize>, Lane, Outcome, Ruling);
 
 impl Stretch {
     /// One that begins now, when an instance has got so much of its flow.
@@ -132,7 +132,8 @@ impl Counts {
         rng: &mut ChaCha8Rng,
     ) {
         let Stretch { outcome, from, until, mass, .. } = *stretch;
-        let kind = (fold.segment_number(from), flow.lane, outcome, flow.ruling);
+        let segment = (from >= Time::ZERO).then(|| fold.segment_number(from));
+        let kind = (segment, flow.lane, outcome, flow.ruling);
         if !Fold::counts_by_instance(flow.ruling) {
             if stretch.expected > 0.0 {
                 flow.tick(until);
@@ -188,12 +189,13 @@ impl Counts {
                 let (first, last) = (moment(first), moment(last));
                 let groups = profile.groups(count, rng);
                 for ((count, wall), sum) in groups.into_iter().zip(wall).zip(&mut sums) {
-                    let batch = Batch { lane, ruling, outcome, count, first, last, wall };
-                    if count > 0 && fold.count_when(&batch) {
+                    if count > 0 {
+                        fold.count_when(&Batch { lane, ruling, outcome, count, first, last, wall });
                         *sum += count;
                     }
                 }
             }
+            let Some(segment) = segment else { continue };
             for (count, wall) in sums.into_iter().zip(wall).filter(|(count, _)| *count > 0) {
                 let (first, last) = (profile.from, profile.until);
                 fold.sum_up(&Batch { lane, ruling, outcome, count, first, last, wall }, segment);
@@ -226,20 +228,18 @@ impl Counts {
 
     /// How many requests that must pass fell into each step, as expected.
     fn must_pass(&self, flows: &[Flow]) -> Vec<f64> {
-        let mut steps = Vec::new();
+        let mut passing = Vec::new();
         for ((_, lane, _, ruling), profile) in &self.profiles {
-            let flow = flows.iter().find(|flow| flow.lane == *lane);
-            for (at, count) in flow
-                .filter(|_| *ruling == Ruling::MustPass)
-                .map_or(Vec::new(), |flow| profile.expected(flow, std::slice::from_ref(&ALL)))
-            {
-                if steps.len() < at.end {
-                    steps.resize(at.end, 0.0);
-                }
-                steps[at.start] += count;
+            let Some(flow) = flows.iter().find(|flow| flow.lane == *lane) else { continue };
+            if *ruling != Ruling::MustPass {
+                continue;
+            }
+            for (steps, expected) in profile.expected(flow, std::slice::from_ref(&ALL)) {
+                passing.resize(passing.len().max(steps.end), 0.0);
+                passing[steps.start] += expected;
             }
         }
-        steps
+        passing
     }
 }
 

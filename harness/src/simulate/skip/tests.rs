@@ -288,6 +288,17 @@ fn metrics_alone_are_those_of_whole_runs() {
     }
 }
 
+/// However few steps are told apart: the warm-up is before the first segment, in the same steps as nothing else.
+#[test]
+fn metrics_alone_leave_the_warm_up_out() {
+    let lines = "duration = \"10m\"\nwarmup = \"10m\"\n[fleet]\nreplicas = 2\npolicy = { ttl = \"30s\" }\n[traffic]\nrate = \"20/s\"\n";
+    let plan = simulated(lines);
+    let run = run(&plan, "", Detail::Metrics, &mut Experience::default()).unwrap();
+    let metrics = run.record().cells.remove(0).metrics;
+    // Twenty a second and some in the background, ten standard deviations at most apart.
+    assert!((10_900..13_100).contains(&metrics.all.requests), "{}", metrics.all.requests);
+}
+
 /// What another run of the same plan has found out is what this one would find.
 #[test]
 fn experience_makes_no_difference() {
