@@ -115,6 +115,7 @@ impl Counting<'_> {
 
     /// The number of the bin that lies so many seconds after the first begins.
     fn number(&self, seconds: f64) -> usize {
+        // There are fewer bins than 32 bits count, and to these a number of seconds is cast in one step.
         ((seconds / self.width) as u32 as usize).min(self.fetches.drawn.len().saturating_sub(1))
     }
 }

@@ -10,6 +10,7 @@ mod flow;
 mod groups;
 mod intensity;
 mod leaders;
+mod leap;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,9 @@ use self::counts::{Counts, Gap, Stretch};
 use self::flow::Flow;
 use self::groups::Groups;
 use self::leaders::{Crowd, Leader};
+use self::leap::Rounds;
 use self::states::States;
-use self::walk::{Rounds, Walk};
+use self::walk::Walk;
 use super::agenda::Agenda;
 use super::fleet::{Ticket, cold};
 use super::service::{Service, Verdict};

@@ -1,0 +1,394 @@
+//! Instances that walk in a circle leap over it.
+//!
+//! Where a fetch leads back to the state that it came from, and no token meets anything else meanwhile, all such fetches until
+//! something else happens are drawn at once.
+
+use std::rc::Rc;
+
+use keyquake_core::{Rejection, Span, Time};
+use rand_distr::{Distribution, Exp1, StandardNormal};
+
+use super::Simulation;
+use super::groups::GroupId;
+use super::states::{Actor, Deed, During, Holds, StateId};
+use super::walk::{SURELY, Walk};
+use crate::observe::Outcome;
+use crate::scenario::OnReject;
+use crate::simulate::world::Served;
+
+/// How many fetches before a horizon are drawn one by one at least, and how many seconds lie between those that all are.
+const DRAWN: f64 = 64.0;
+const SLOW: f64 = 1.0;
+/// How many are expected at least where a leap is worth its while.
+const WORTH_IT: f64 = 1.0;
+/// Before any moment that is drawn, in seconds.
+const NOT_YET: f64 = -1.0;
+/// By when the first event of a Poisson process has surely happened, in events that are expected by then.
+const SURELY_ONE: f64 = 40.0;
+
+/// Fetches that lead back to where they came from, as long as nothing else happens.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// How all requests of each flow end.
+    outcomes: Vec<(usize, Outcome)>,
+    /// When requests act.
+    acting: Vec<Acting>,
+    served: Served,
+    took: Span,
+    /// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
+    cycle: (f64, f64),
+    /// Whether those who cause a fetch wait for it.
+    waits: bool,
+}
+
+/// So many requests per second act from one moment after a fetch to another, in seconds; a timer is a rate without end.
+#[derive(Clone, Copy, Debug)]
+struct Acting {
+    /// Which phase of the state this is; the timer comes after the last.
+    phase: usize,
+    from: f64,
+    until: f64,
+    per_second: f64,
+}
+
+/// The rounds that were looked for since the provider changed or other flows send: of each state, and of instances that get
+/// the same flows. How many sessions hold which key need not be asked: where it would make a difference there is no round.
+#[derive(Debug, Default)]
+pub(super) struct Rounds(Vec<(StateId, GroupId, Option<Rc<Round>>)>);
+
+impl Acting {
+    /// How many that comes to.
+    fn amount(&self) -> f64 {
+        self.per_second * (self.until - self.from)
+    }
+}
+
+impl Rounds {
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    fn known(&self, state: StateId, group: GroupId) -> Option<Option<Rc<Round>>> {
+        let known = self.0.iter().find(|known| (known.0, known.1) == (state, group));
+        known.map(|(.., round)| round.clone())
+    }
+}
+
+/// Fetches that were drawn.
+struct Drawn {
+    count: u64,
+    /// When the last two began, the earlier first.
+    last: [Option<Time>; 2],
+    /// When the last ended.
+    ended: Time,
+}
+
+impl Simulation<'_> {
+    /// Leaps over fetches of an instance if they repeat each other. Returns whether it has.
+    pub(super) fn leap(&mut self, instance: u32) -> bool {
+        let walk = self.instances[instance as usize].walk.as_ref().filter(|walk| walk.fetch.is_none());
+        let Some(&Walk { state, since, holds_until, .. }) = walk else { return false };
+        let Some(horizon) = self.next_turn().map(|turn| turn.min(holds_until)) else { return false };
+        let Some(round) = self.round(instance, state) else { return false };
+        let latest = horizon - round.took;
+        if latest.since(self.now).as_secs_f64() < WORTH_IT * round.cycle.0 {
+            return false;
+        }
+        let drawn = self.draw(instance, since, &round, latest);
+        for asked in drawn.last.into_iter().flatten() {
+            self.service.note_fetch(instance, &round.served, (asked, asked + round.took));
+        }
+        for (flow, outcome) in &round.outcomes {
+            self.resume(instance, *flow, *outcome);
+            let waiting = self.waiting(state, *flow, &round) * drawn.count as f64;
+            self.let_wait(instance, *flow, waiting, round.took);
+        }
+        let lands = drawn.ended.max(latest);
+        // With a turn everybody is looked at.
+        let waits = round.acting.first().map_or(0.0, |acting| acting.from);
+        let acts = lands.max(drawn.ended + Span::from_secs(1).scale(waits));
+        let acts = if self.turns.front().is_some_and(|turn| *turn <= acts) { Time::NEVER } else { acts };
+        let own = &mut self.instances[instance as usize];
+        (own.lands, own.acts) = (lands, acts);
+        own.walk = Some(Walk { state, since: drawn.ended, holds_until, phase: 0, fetch: None });
+        self.alarm(instance, acts);
+        true
+    }
+
+    /// The fetches that lead from a state back to it, if all do until the next turn.
+    fn round(&mut self, instance: u32, state: StateId) -> Option<Rc<Round>> {
+        let group = self.groups.of(instance);
+        if let Some(known) = self.rounds.known(state, group) {
+            return known;
+        }
+        let round = self.find_round(instance, state).map(Rc::new);
+        if self.service.world.is_uniform(self.now) {
+            self.rounds.0.push((state, group, round.clone()));
+        }
+        round
+    }
+
+    fn find_round(&mut self, instance: u32, state: StateId) -> Option<Round> {
+        if !self.service.world.is_steady(self.now) {
+            return None;
+        }
+        let acting = self.acting(instance, state);
+        let served = self.service.world.ask(self.now, instance);
+        let (number, took) = (self.states.served(&served)?, served.took()?);
+        if took >= self.plan.traffic.timeout {
+            return None;
+        }
+        let cycle = cycle(&acting, took.as_secs_f64());
+        let mut round = Round { outcomes: Vec::new(), acting, served, took, cycle, waits: false };
+        let mut expected = 0.0;
+        for phase in 0..=self.states.phases(state).len() {
+            // What is never reached need not be a part of it.
+            if expected < SURELY_ONE {
+                let deed = Deed { phase, actor: Actor::Timer, served: number };
+                self.go_round(instance, deed, state, &mut round)?;
+            }
+            let acting = round.acting.iter().filter(|acting| acting.phase == phase);
+            expected += acting.map(Acting::amount).sum::<f64>();
+        }
+        (expected > 0.0 && self.is_calm(state, &round)).then_some(round)
+    }
+
+    /// Until when it is known which flows there are: the first token of a new key may come with any renewal.
+    fn next_turn(&self) -> Option<Time> {
+        let turn = self.turns.front().copied()?;
+        Some(if self.clients.key_to_come().is_some() { turn.min(self.next_of_clients()) } else { turn })
+    }
+
+    /// When requests act on a cache in a state.
+    fn acting(&self, instance: u32, state: StateId) -> Vec<Acting> {
+        let phases = self.states.phases(state);
+        let of_phase = phases.iter().enumerate().map(|(phase, it)| {
+            let acting = self.flows_to(instance).filter(|flow| it.meets[self.flows[*flow].kind].is_none());
+            let per_second = acting.map(|flow| self.flows[flow].requests.per_second()).sum();
+            let next = phases.get(phase + 1).map(|next| next.from).or(self.states.wakes(state));
+            let until = next.map_or(f64::INFINITY, Span::as_secs_f64);
+            Acting { phase, from: it.from.as_secs_f64(), until, per_second }
+        });
+        let timer = self.states.wakes(state).map(|wakes| Acting {
+            phase: phases.len(),
+            from: wakes.as_secs_f64(),
+            until: f64::INFINITY,
+            per_second: f64::INFINITY,
+        });
+        of_phase.chain(timer).filter(|acting| acting.per_second > 0.0).collect()
+    }
+
+    /// Notes how requests end in one phase of a round and during the fetches that begin in it. `None` if these lead
+    /// elsewhere, or requests of one flow end differently.
+    fn go_round(&mut self, instance: u32, deed: Deed, state: StateId, round: &mut Round) -> Option<()> {
+        let phases = self.states.phases(state).len();
+        if deed.phase == phases {
+            if self.states.wakes(state).is_none() {
+                return Some(());
+            }
+            let deed = Deed { phase: phases - 1, ..deed };
+            return self.go_along(instance, deed, state, round);
+        }
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            if !self.flows[flow].has(instance) {
+                continue;
+            }
+            let kind = self.flows[flow].kind;
+            match self.states.phases(state)[deed.phase].meets[kind] {
+                Some(checked) => self.note(flow, checked, round)?,
+                None => self.go_along(instance, Deed { actor: Actor::Token(kind), ..deed }, state, round)?,
+            }
+        }
+        Some(())
+    }
+
+    /// Notes how requests end during a fetch of a round.
+    fn go_along(&mut self, instance: u32, deed: Deed, state: StateId, round: &mut Round) -> Option<()> {
+        let id = self.states.step(state, deed)?;
+        let step = *self.states.found(id);
+        if step.to != state || matches!(step.holds, Holds::For(_)) {
+            return None;
+        }
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            if !self.flows[flow].has(instance) {
+                continue;
+            }
+            let kind = self.flows[flow].kind;
+            match self.states.during(id, kind)? {
+                During::Ends(checked) | During::Joins(checked) => self.note(flow, checked, round)?,
+                During::Acts => return None,
+            }
+            if let Some(acted) = step.actor.filter(|_| deed.actor == Actor::Token(kind)) {
+                self.note(flow, acted.checked, round)?;
+                round.waits |= acted.waits;
+            }
+        }
+        Some(())
+    }
+
+    /// Notes how requests of a flow end in a round; `None` if others of it end differently.
+    fn note(&self, flow: usize, checked: Result<(), Rejection>, round: &mut Round) -> Option<()> {
+        let outcome = self.service.outcome(checked.and(self.flows[flow].claims));
+        match round.outcomes.iter().find(|(known, _)| *known == flow) {
+            Some((_, known)) => (*known == outcome).then_some(()),
+            None => {
+                round.outcomes.push((flow, outcome));
+                Some(())
+            }
+        }
+    }
+
+    /// Whether nothing that is not foreseen could change what comes: no key's share, unless it makes no difference.
+    fn is_calm(&self, state: StateId, round: &Round) -> bool {
+        let reacts = self.plan.traffic.on_reject != OnReject::Keep;
+        let acts = |flow: usize| {
+            let phases = self.states.phases(state).iter();
+            phases.map(|phase| phase.meets[self.flows[flow].kind].is_none()).collect::<Vec<bool>>()
+        };
+        let mut of_sessions = Vec::new();
+        let mut waits = 0.0;
+        for (flow, outcome) in &round.outcomes {
+            waits += self.waiting(state, *flow, round);
+            if self.flows[*flow].is_of_sessions() {
+                of_sessions.push((*flow, *outcome));
+            }
+        }
+        let stream = |flow: usize| self.flows[flow].lane.stream;
+        let differ = |pair: &[(usize, Outcome)]| {
+            let [(one, met), (other, others)] = [pair[0], pair[1]];
+            stream(one) == stream(other) && (met != others || acts(one) != acts(other))
+        };
+        let is_rejected = |(_, outcome): &(usize, Outcome)| matches!(outcome, Outcome::Rejected(_));
+        self.has_room_for(waits)
+            && !of_sessions.windows(2).any(differ)
+            && !(reacts && of_sessions.iter().any(is_rejected))
+    }
+
+    /// Draws when the fetches of a round begin from now on, none of them later than `latest`.
+    fn draw(&mut self, instance: u32, since: Time, round: &Round, latest: Time) -> Drawn {
+        let (now, took, status) = (self.now, round.took.as_secs_f64(), round.served.status);
+        // In seconds from now.
+        let latest = latest.since(now).as_secs_f64();
+        let rng = &mut self.instances[instance as usize].rng;
+        let mut counting = self.service.counter().of(status, now);
+        let acting_now = later(&round.acting, now.since(since).as_secs_f64());
+        let mut asked = first_arrival(&acting_now, Exp1.sample(rng));
+        let (mut count, mut last, mut end) = (0, [NOT_YET; 2], NOT_YET);
+        while asked < latest {
+            // The last two will be listed.
+            if last[0] > NOT_YET {
+                counting.add(last[0]);
+            }
+            (last, count) = ([last[1], asked], count + 1);
+            end = asked + took;
+            // Many at once, and then many of those that are left.
+            while let Some(many) = surely_fit(latest - end, round.cycle) {
+                let luck: f64 = StandardNormal.sample(rng);
+                let (mean, variance) = round.cycle;
+                let passed = (many * mean + luck * (variance * many).sqrt()).max(0.0);
+                counting.spread((end, end + passed), (1.0 / mean, variance / mean.powi(3)));
+                (end, count) = (end + passed, count + many as u64);
+            }
+            asked = end + first_arrival(&round.acting, Exp1.sample(rng));
+        }
+        let at = |seconds: f64| (seconds > NOT_YET).then(|| now + Span::from_secs(1).scale(seconds));
+        Drawn { count, last: last.map(at), ended: at(end).unwrap_or(since) }
+    }
+
+    /// How many requests of a flow wait for one fetch of a round, as expected: the one that caused it, and those that join.
+    fn waiting(&self, state: StateId, flow: usize, round: &Round) -> f64 {
+        let phases = self.states.phases(state);
+        let phase = phases.iter().rposition(|phase| phase.meets[self.flows[flow].kind].is_none());
+        let in_phase = |acting: &&Acting| round.waits && Some(acting.phase) == phase;
+        let Some(acting) = round.acting.iter().find(in_phase) else { return 0.0 };
+        self.flows[flow].requests.per_second() * (1.0 / acting.per_second + round.took.as_secs_f64())
+    }
+}
+
+/// How many fetches surely end within so many seconds, if they are many and too fast to be drawn one by one.
+fn surely_fit(seconds: f64, (mean, variance): (f64, f64)) -> Option<f64> {
+    if mean >= SLOW {
+        return None;
+    }
+    let fit = seconds / mean;
+    let spare = SURELY * (variance * fit.max(0.0)).sqrt() / mean + DRAWN;
+    (fit > 2.0 * spare).then(|| (fit - spare).floor())
+}
+
+/// The same rates, so many seconds later.
+fn later(acting: &[Acting], age: f64) -> Vec<Acting> {
+    let left = acting.iter().filter(|it| it.until > age);
+    left.map(|it| Acting { from: (it.from - age).max(0.0), until: it.until - age, ..*it }).collect()
+}
+
+/// How long after a fetch the next request comes that acts, if the rates come to so much by then: infinity if none does.
+fn first_arrival(acting: &[Acting], mut amount: f64) -> f64 {
+    for it in acting {
+        let all = it.amount();
+        if amount <= all {
+            return it.from + amount / it.per_second;
+        }
+        amount -= all;
+    }
+    f64::INFINITY
+}
+
+/// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
+fn cycle(acting: &[Acting], took: f64) -> (f64, f64) {
+    // Sums of the time, and of twice the time since the fetch, over which nothing has come yet.
+    let (mut mean, mut square, mut left, mut passed) = (0.0, 0.0, 1.0, 0.0);
+    for Acting { from, until, per_second, .. } in acting {
+        mean += left * (from - passed);
+        square += left * (from * from - passed * passed);
+        let (length, amount) = (until - from, per_second * (until - from));
+        let gone = -libm::expm1(-amount);
+        // What the wait comes to within the phase; a series where the closed form would lose all its digits.
+        let within = match amount {
+            few if few < 1e-4 => length * length * (0.5 - few / 3.0),
+            many if many > 700.0 => 1.0 / (per_second * per_second),
+            _ => (gone - amount * (1.0 - gone)) / (per_second * per_second),
+        };
+        mean += left * gone / per_second;
+        square += 2.0 * left * (from * gone / per_second + within);
+        left *= 1.0 - gone;
+        passed = *until;
+    }
+    if passed < f64::INFINITY {
+        // Some never end.
+        return (f64::INFINITY, f64::INFINITY);
+    }
+    (mean + took, (square - mean * mean).max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed;
+
+    #[test]
+    fn cycles_last_as_long_as_those_that_are_drawn() {
+        let acting = |(from, until, per_second)| Acting { phase: 0, from, until, per_second };
+        let forever = f64::INFINITY;
+        let cases = [
+            vec![(0.0, forever, 20.0)],
+            vec![(2.0, forever, 0.5)],
+            vec![(0.0, 1.0, 0.3), (4.0, forever, 2.0)],
+            vec![(0.0, 30.0, 1e-9), (30.0, forever, 1e3)],
+            vec![(0.0, 30.0, 0.01), (30.0, forever, forever)],
+        ];
+        for rates in cases {
+            let acting: Vec<Acting> = rates.iter().copied().map(acting).collect();
+            let mut rng = seed::generator(7, "cycles", 0);
+            let drawn = (0..20_000).map(|_| first_arrival(&acting, Exp1.sample(&mut rng)));
+            let (sum, squares) = drawn.fold((0.0, 0.0), |(sum, squares), it| (sum + it, squares + it * it));
+            let (mean, variance) = (sum / 20_000.0, squares / 20_000.0 - (sum / 20_000.0_f64).powi(2));
+            let (expected, varies) = cycle(&acting, 0.25);
+            assert!((mean + 0.25 - expected).abs() < 0.03 * expected, "{rates:?}: {mean} and {expected}");
+            assert!((variance - varies).abs() < 0.05 * varies + 1e-3, "{rates:?}: {variance} and {varies}");
+        }
+        let ends = [acting((0.0, 1.0, 1.0))];
+        assert_eq!((first_arrival(&ends, 2.0), cycle(&ends, 0.25).0), (forever, forever));
+    }
+}
