@@ -267,6 +267,12 @@ impl<K, T> KeyCache<K, T> {
         self.deadline()
     }
 
+    /// From now on so many others wait as well, for whom the driver answers: that leaves less room for those who ask. A driver
+    /// that has one lookup stand for many which it knows to end alike need not ask for each.
+    pub const fn others_wait(&mut self, others: usize) {
+        self.flights.others_wait(others);
+    }
+
     /// When it wants [`Event::Timeout`] next.
     pub fn deadline(&self) -> Option<Deadline> {
         let timeout = self.flights.next_deadline().map(|at| Deadline { at, wake: Wake::FetchTimeout });

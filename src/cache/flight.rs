@@ -40,11 +40,13 @@ pub(super) struct Flights<T> {
     held: Vec<(Time, Waiter<T>)>,
     /// All who wait.
     waiting: usize,
+    /// How many others do that nobody has named.
+    others: usize,
 }
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
-        Self { flights: BTreeMap::new(), started: 0, held: Vec::new(), waiting: 0 }
+        Self { flights: BTreeMap::new(), started: 0, held: Vec::new(), waiting: 0, others: 0 }
     }
 }
 
@@ -99,7 +101,11 @@ impl<T> Flights<T> {
 
     /// How many more lookups may wait.
     pub(super) fn room_to_wait(&self, policy: &Policy) -> usize {
-        (policy.max_waiters as usize).saturating_sub(self.waiting)
+        (policy.max_waiters as usize).saturating_sub(self.waiting.saturating_add(self.others))
+    }
+
+    pub(super) const fn others_wait(&mut self, others: usize) {
+        self.others = others;
     }
 
     pub(super) fn start(&mut self, flight: Flight<T>, deadline: Time) -> FetchId {

@@ -263,6 +263,21 @@ fn the_waiting_room_is_bounded_and_empties() {
 }
 
 #[test]
+fn others_who_wait_take_up_room() {
+    let mut rig = Rig::new(Policy { max_waiters: 3, ..base() });
+    assert_eq!(rig.look_up(0, "a", "t1"), ["fetch 0"]);
+    rig.cache.others_wait(1);
+    assert!(matches!(rig.cache.standing(&class("a"), at(0)), Standing::Joins { room: 1, .. }));
+    assert_eq!(rig.look_up(0, "a", "t2"), [""; 0]);
+    assert_eq!(rig.look_up(0, "a", "t3"), ["t3: Shed"]);
+    rig.cache.others_wait(0);
+    assert_eq!(rig.look_up(0, "a", "t4"), [""; 0]);
+    rig.cache.others_wait(usize::MAX);
+    assert_eq!(rig.look_up(0, "a", "t5"), ["t5: Shed"]);
+    assert_eq!(rig.fetched(1, 0, ok(&["a"])), ["t1: a/0", "t2: a/0", "t4: a/0"]);
+}
+
+#[test]
 fn coalescing_by_kid_fetches_once_per_kid() {
     let mut rig = Rig::loaded(Policy { coalescing: Coalescing::Kid, max_fetches: 2, ..base() }, &["a"]);
     assert_eq!(rig.look_up(1, "b", "t1"), ["fetch 0"]);
