@@ -43,12 +43,14 @@ pub(super) struct Cache {
     flying: u32,
     /// How many lookups it has not answered.
     waiting: u32,
+    /// How many others wait for what it answers.
+    others: u64,
 }
 
 impl Cache {
-    /// Whether nobody else may wait.
-    fn is_crowded(&self) -> bool {
-        self.waiting >= self.cache.policy().max_waiters
+    /// How many more may wait.
+    fn room(&self) -> u64 {
+        u64::from(self.cache.policy().max_waiters).saturating_sub(u64::from(self.waiting) + self.others)
     }
 }
 
@@ -142,6 +144,19 @@ impl Fleet {
         it.deadline.map(|at| (at, Pending::Deadline(number)))
     }
 
+    /// How many more may wait for a cache.
+    pub(super) fn room(&self, number: usize) -> u64 {
+        self.caches[number].room()
+    }
+
+    /// From now on so many others wait for a cache, which was not asked for them.
+    pub(super) fn others_wait(&mut self, number: usize, others: u64) {
+        let it = &mut self.caches[number];
+        it.others = others;
+        it.cache.others_wait(usize::try_from(others).unwrap_or(usize::MAX));
+        self.touched.push(it.instance);
+    }
+
     /// Notes a fetch that was played on no cache.
     pub(super) fn note_fetch(&mut self, instance: u32, served: &Served, (asked, ended): (Time, Time)) {
         let entry = self.note_request(asked, instance);
@@ -187,7 +202,7 @@ impl Fleet {
         world: &mut World,
     ) -> Reaction {
         let mut decisions = Vec::new();
-        let was_crowded = self.caches[number].is_crowded();
+        let was_full = self.caches[number].room() == 0;
         let it = &mut self.caches[number];
         self.touched.push(it.instance);
         it.waiting += u32::from(matches!(event, Event::Lookup { .. } | Event::BadSignature { .. }));
@@ -221,7 +236,7 @@ impl Fleet {
                 Decision::Cancel(id) => drop(self.end_flight(number, id, now)),
             }
         }
-        if self.caches[number].is_crowded() != was_crowded {
+        if (self.caches[number].room() == 0) != was_full {
             self.note_change(self.caches[number].instance, now);
         }
         reaction
@@ -303,5 +318,5 @@ impl Fleet {
 pub(super) fn cold(plan: &Plan, instance: u32, now: Time) -> anyhow::Result<Cache> {
     let jitter_seed = seed::generator(plan.seed, "cache jitter", u64::from(instance)).next_u64();
     let cache = KeyCache::new(plan.policy.clone(), jitter_seed)?;
-    Ok(Cache { instance, cache, deadline: None, changed: now, flying: 0, waiting: 0 })
+    Ok(Cache { instance, cache, deadline: None, changed: now, flying: 0, waiting: 0, others: 0 })
 }

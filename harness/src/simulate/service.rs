@@ -56,8 +56,8 @@ struct Request {
 pub(super) enum Verdict {
     /// This becomes of all their signatures, at once, until that moment, unless something happens before.
     Ends(Result<(), Rejection>, Time),
-    /// They wait for a fetch that is under way, as long as nothing happens and it is not too old; so many more may.
-    Waits { room: usize, until: Time },
+    /// They wait for a fetch that is under way, as long as nothing happens, it is not too old and there is room.
+    Waits(Time),
     /// The next one changes the cache, unless that moment comes before.
     Acts(Time),
 }
@@ -143,6 +143,21 @@ impl<'p> Service<'p> {
         self.carry_out(reaction, now);
     }
 
+    /// The cache of an instance at present.
+    pub(super) fn cache_of(&self, instance: u32) -> usize {
+        self.fleet.cache_of(instance)
+    }
+
+    /// How many more requests may wait for a cache.
+    pub(super) fn room(&self, cache: usize) -> u64 {
+        self.fleet.room(cache)
+    }
+
+    /// From now on so many requests wait for a cache that never entered.
+    pub(super) fn others_wait(&mut self, cache: usize, others: u64) {
+        self.fleet.others_wait(cache, others);
+    }
+
     /// Notes a fetch that was played on no cache.
     pub(super) fn note_fetch(&mut self, instance: u32, served: &Served, times: (Time, Time)) {
         self.fleet.note_fetch(instance, served, times);
@@ -162,8 +177,8 @@ impl<'p> Service<'p> {
     pub(super) fn verdict(&self, instance: u32, token: &Token, now: Time) -> Verdict {
         match verdict(self.fleet.cache(instance), token, now) {
             // That a fetch is given up happens, and need not be awaited.
-            Verdict::Waits { room, .. } if self.plan.policy.coalescing_max_age.is_infinite() => {
-                Verdict::Waits { room, until: Time::NEVER }
+            Verdict::Waits(_) if self.plan.policy.coalescing_max_age.is_infinite() => {
+                Verdict::Waits(Time::NEVER)
             }
             verdict => verdict,
         }
@@ -314,11 +329,6 @@ impl<'p> Service<'p> {
         self.carry_out(reaction, now);
     }
 
-    /// How a request ends for which there is no room.
-    pub(super) fn shed(&self) -> Outcome {
-        self.refusal(Rejection::Overloaded)
-    }
-
     fn refuse(&mut self, ticket: Ticket, rejection: Rejection) {
         self.end(ticket, self.refusal(rejection));
     }
@@ -366,7 +376,7 @@ pub(super) fn verdict(cache: &KeyCache<(), Ticket>, token: &Token, now: Time) ->
     };
     let (tried, until) = match cache.standing(class, now) {
         Standing::Acts => return Verdict::Acts(Time::NEVER),
-        Standing::Joins { room, until, .. } => return Verdict::Waits { room, until },
+        Standing::Joins { until, .. } => return Verdict::Waits(until),
         Standing::Fixed { answer, until } => match candidates(answer) {
             Ok(keys) if !token.is_signed_by(&keys) => (keys.version(), until),
             Ok(_) => return Verdict::Ends(Ok(()), until),
@@ -375,7 +385,7 @@ pub(super) fn verdict(cache: &KeyCache<(), Ticket>, token: &Token, now: Time) ->
     };
     match cache.standing_after(class, tried, now) {
         Standing::Acts => Verdict::Acts(until),
-        Standing::Joins { room, until, .. } => Verdict::Waits { room, until },
+        Standing::Joins { until, .. } => Verdict::Waits(until),
         Standing::Fixed { answer, until: sooner } => {
             let checked = match candidates(answer) {
                 Ok(keys) if token.is_signed_by(&keys) => Ok(()),

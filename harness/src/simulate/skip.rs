@@ -452,7 +452,7 @@ impl<'p> Simulation<'p> {
                 self.resume(instance, flow, outcome);
                 until
             }
-            Verdict::Waits { room, until } => self.wait(instance, flow, room).min(until),
+            Verdict::Waits(until) => self.wait(instance, flow).min(until),
             Verdict::Acts(until) => {
                 self.await_next(instance, flow);
                 until

@@ -20,28 +20,38 @@ const GROUPS: u64 = 8;
 /// A request that was played and has no answer, and those that wait with it.
 pub(super) struct Leader {
     instance: u32,
+    /// Which cache it asked: its instance may have another by now.
+    cache: usize,
     flow: usize,
     arrival: Arrival,
     token: TokenFacts,
     /// Which of its session's tokens it carries, if a session's.
     token_number: u64,
-    /// How many follow it, as expected, and in which time they came.
-    followers: f64,
-    from: Time,
-    until: Time,
+    followers: Vec<Followers>,
     /// What [`super::Clients::survival`] said when it came.
     survival: f64,
     given_up: bool,
 }
 
-/// Those that wait for keys at an instance without being played.
+/// Requests that wait with one that was played and came in one go.
+#[derive(Clone, Copy, Debug)]
+struct Followers {
+    from: Time,
+    until: Time,
+    /// How many they are, as expected.
+    expected: f64,
+    /// How many they were when there was no room for more.
+    count: Option<u64>,
+}
+
+/// The room for those that wait for keys at an instance without being played.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Crowd {
-    /// How many there is room for.
-    room: usize,
+    cache: usize,
+    /// How many there was room for at first.
+    room: u64,
     /// How many are expected when the last of them comes: a sum of as many exponential amounts.
     limit: f64,
-    is_full: bool,
 }
 
 impl Simulation<'_> {
@@ -51,6 +61,9 @@ impl Simulation<'_> {
         let ticket = self.started;
         self.started += 1;
         self.catch_up();
+        if self.room_left(instance).is_some_and(|left| left <= 0.0) {
+            self.close(instance);
+        }
         let it = &self.flows[flow];
         let Some(token) = it.token(&self.service.world, ticket) else { return };
         let holder = if it.is_of_sessions() { self.clients.any_holder(it.lane.key) } else { None };
@@ -63,13 +76,12 @@ impl Simulation<'_> {
         };
         let leader = Leader {
             instance,
+            cache: self.service.cache_of(instance),
             flow,
             arrival,
             token: token.facts,
             token_number: holder.map_or(0, |(_, number)| number),
-            followers: 0.0,
-            from: self.now,
-            until: self.now,
+            followers: Vec::new(),
             survival: self.clients.survival(it.lane.key),
             given_up: false,
         };
@@ -85,47 +97,98 @@ impl Simulation<'_> {
         self.settle();
     }
 
-    /// The requests of a flow wait for a fetch: with a leader, if one of them waits already.
-    pub(super) fn wait(&mut self, instance: u32, flow: usize, room: usize) -> Time {
-        let cell = self.cell(instance, flow);
-        let is_full = self.instances[instance as usize].crowd.is_some_and(|crowd| crowd.is_full);
-        if self.cells[cell].leader.is_none() && !is_full {
+    /// The requests of a flow wait for a fetch: with a leader, if one of them waits already. Returns until when.
+    pub(super) fn wait(&mut self, instance: u32, flow: usize) -> Time {
+        let (cell, cache) = (self.cell(instance, flow), self.service.cache_of(instance));
+        let leader = self.cells[cell].leader.and_then(|ticket| self.leaders.get_mut(&ticket));
+        let Some(leader) = leader.filter(|leader| leader.cache == cache) else {
             self.await_next(instance, flow);
             return Time::NEVER;
-        }
-        let (following, per_second) = self.following(instance);
-        let own = &mut self.instances[instance as usize];
-        let crowd = own.crowd.get_or_insert_with(|| Crowd::new(room, &mut own.rng));
-        // Each that is played takes the place of one that is not.
-        let left = crowd.limit - (crowd.room - room.min(crowd.room)) as f64 - following;
-        if crowd.is_full || left <= 0.0 {
-            crowd.is_full = true;
-            self.resume(instance, flow, self.service.shed());
-            return Time::NEVER;
-        }
+        };
         if !matches!(self.cells[cell].mode, Mode::Follows(_)) {
+            leader.followed_from(self.now);
             self.pause(instance, flow);
             self.cells[cell].mode = Mode::Follows(self.flows[flow].requests.mass(self.now));
         }
-        let per_second = per_second.max(self.flows[flow].requests.per_second());
-        self.now + Span::from_secs(1).scale(left / per_second) + ROUNDING
+        let own = &mut self.instances[instance as usize];
+        if own.crowd.is_none_or(|crowd| crowd.cache != cache) {
+            own.crowd = Some(Crowd::new(cache, self.service.room(cache), &mut own.rng));
+        }
+        match self.room_left(instance) {
+            Some(left) if left > 0.0 => {
+                self.now + Span::from_secs(1).scale(left / self.following(instance).1) + ROUNDING
+            }
+            _ => {
+                self.close(instance);
+                self.now
+            }
+        }
     }
 
-    /// How many follow leaders at an instance, and how many more each second.
+    /// How many more are expected to follow leaders at an instance before nobody else may, if any follow.
+    fn room_left(&self, instance: u32) -> Option<f64> {
+        let cache = self.service.cache_of(instance);
+        let crowd = self.instances[instance as usize].crowd.filter(|crowd| crowd.cache == cache)?;
+        // Each that is played takes the place of one that is not.
+        let limit = crowd.limit * self.service.room(cache) as f64 / crowd.room as f64;
+        Some(limit - self.following(instance).0)
+    }
+
+    /// How many follow leaders at an instance who have not been counted, and how many more each second.
     fn following(&self, instance: u32) -> (f64, f64) {
+        let open = self.followers(instance).filter(|followers| followers.count.is_none());
+        let gone: f64 = open.map(|followers| followers.expected).sum();
+        self.flows_to(instance).fold((gone, 0.0), |(following, per_second), flow| {
+            let requests = &self.flows[flow].requests;
+            match self.cells[self.cell(instance, flow)].mode {
+                Mode::Follows(since) => {
+                    (following + requests.mass(self.now) - since, per_second + requests.per_second())
+                }
+                _ => (following, per_second),
+            }
+        })
+    }
+
+    /// Those who wait for the cache that an instance has, without being played.
+    fn followers(&self, instance: u32) -> impl Iterator<Item = &Followers> {
+        let cache = self.service.cache_of(instance);
         let leaders = self.instances[instance as usize].leaders.iter();
         let leaders = leaders.filter_map(|ticket| self.leaders.get(ticket));
-        let closed: f64 = leaders.map(|leader| leader.followers).sum();
-        self.flows.iter().enumerate().fold(
-            (closed, 0.0),
-            |(following, per_second), (number, flow)| match self.cells[self.cell(instance, number)].mode {
-                Mode::Follows(since) => (
-                    following + flow.requests.mass(self.now) - since,
-                    per_second + flow.requests.per_second(),
-                ),
-                _ => (following, per_second),
-            },
-        )
+        leaders.filter(move |leader| leader.cache == cache).flat_map(|leader| &leader.followers)
+    }
+
+    /// There is no room for others any more at an instance: from now on it is certain how many wait.
+    fn close(&mut self, instance: u32) {
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            if matches!(self.cells[self.cell(instance, flow)].mode, Mode::Follows(_)) {
+                self.pause(instance, flow);
+            }
+        }
+        let cache = self.service.cache_of(instance);
+        let (all, room) = (self.following(instance).0, self.service.room(cache));
+        let own = &mut self.instances[instance as usize];
+        own.crowd = None;
+        let luck: f64 = own.rng.random();
+        let rounded = |expected: f64| (room as f64 * expected / all.max(f64::MIN_POSITIVE) + luck) as u64;
+        let mut sum = 0.0;
+        for ticket in &own.leaders {
+            let Some(leader) = self.leaders.get_mut(ticket).filter(|leader| leader.cache == cache) else {
+                continue;
+            };
+            for followers in leader.followers.iter_mut().filter(|followers| followers.count.is_none()) {
+                let before = rounded(sum);
+                sum += followers.expected;
+                followers.count = Some(rounded(sum) - before);
+            }
+        }
+        self.tell_of_others(instance);
+    }
+
+    /// Tells the cache of an instance how many wait whom it does not know.
+    fn tell_of_others(&mut self, instance: u32) {
+        let others = self.followers(instance).filter_map(|followers| followers.count).sum();
+        self.service.others_wait(self.service.cache_of(instance), others);
     }
 
     pub(super) fn ended(&mut self, ticket: Ticket, outcome: Outcome) {
@@ -155,29 +218,36 @@ impl Simulation<'_> {
             }
             self.cells[cell].leader = None;
         }
+        self.instances[instance as usize].leaders.remove(&ticket);
         if let Some(leader) = self.leaders.remove(&ticket) {
-            self.follow(&leader, outcome);
+            for followers in &leader.followers {
+                self.follow(&leader, followers, outcome);
+            }
+            if leader.followers.iter().any(|followers| followers.count.is_some()) {
+                self.tell_of_others(instance);
+            }
         }
         let own = &mut self.instances[instance as usize];
-        own.leaders.remove(&ticket);
         if own.leaders.is_empty() {
             own.crowd = None;
         }
     }
 
     /// Those who waited with a request meet what it has met, unless they have lost patience.
-    fn follow(&mut self, leader: &Leader, outcome: Outcome) {
+    fn follow(&mut self, leader: &Leader, followers: &Followers, outcome: Outcome) {
         let own = &mut self.instances[leader.instance as usize];
-        let count = own.crowd.map_or(0, |crowd| crowd.count(leader.followers, &mut own.rng));
+        let most = own.crowd.map_or(u64::from(self.plan.policy.max_waiters), |crowd| crowd.room);
+        let count = followers.count.unwrap_or_else(|| fewer_than(most, followers.expected, &mut own.rng));
         let rng = &mut own.rng;
-        let steps = leader.until.since(leader.from).as_secs_f64() / self.fold.track_step.as_secs_f64();
+        let length = followers.until.since(followers.from);
+        let steps = length.as_secs_f64() / self.fold.track_step.as_secs_f64();
         let groups = count.min(GROUPS * (1 + steps as u64));
-        let length = leader.until.since(leader.from).scale(1.0 / groups.max(1) as f64);
+        let length = length.scale(1.0 / groups.max(1) as f64);
         // Rounded at random, or the first groups would be the smallest.
         let luck: f64 = rng.random();
         let by = |group: u64| ((count as f64 * group as f64 / groups as f64) + luck) as u64;
         for group in 0..groups {
-            let from = leader.from + Span::from_nanos(length.as_nanos().saturating_mul(group));
+            let from = followers.from + Span::from_nanos(length.as_nanos().saturating_mul(group));
             let at = from + length.scale(rng.random());
             let count = by(group + 1) - by(group);
             let patience = at + self.plan.traffic.timeout;
@@ -197,7 +267,7 @@ impl Simulation<'_> {
             self.fold.count(&batch);
             self.fold.count_at(leader.instance, &batch, ended);
             if self.flows[leader.flow].is_of_sessions() && matches!(outcome, Outcome::Rejected(_)) {
-                let waited = ended.since(at).as_secs_f64() / ended.since(leader.from).as_secs_f64();
+                let waited = ended.since(at).as_secs_f64() / ended.since(leader.arrival.at).as_secs_f64();
                 self.clients.rejected(leader.token.key, count, (leader.survival, waited), self.now);
             }
         }
@@ -205,27 +275,30 @@ impl Simulation<'_> {
 }
 
 impl Leader {
+    /// Others follow it from now on, if they do not already.
+    fn followed_from(&mut self, now: Time) {
+        if self.followers.last().is_none_or(|last| last.until < now || last.count.is_some()) {
+            self.followers.push(Followers { from: now, until: now, expected: 0.0, count: None });
+        }
+    }
+
     /// So many more follow it, as expected, who came by then.
     pub(super) fn followed_by(&mut self, more: f64, until: Time) {
-        (self.followers, self.until) = (self.followers + more, until);
+        if let Some(last) = self.followers.last_mut() {
+            (last.expected, last.until) = (last.expected + more, until);
+        }
     }
 }
 
 impl Crowd {
-    fn new(room: usize, rng: &mut ChaCha8Rng) -> Self {
+    fn new(cache: usize, room: u64, rng: &mut ChaCha8Rng) -> Self {
         let limit = Gamma::new(room as f64, 1.0).map_or(0.0, |gamma| gamma.sample(rng));
-        Self { room, limit, is_full: false }
+        Self { cache, room, limit }
     }
+}
 
-    /// How many came, of so many expected. When it is full, their sum is known.
-    fn count(self, expected: f64, rng: &mut ChaCha8Rng) -> u64 {
-        let room = self.room as u64;
-        if !self.is_full {
-            let fits = |count: &u64| *count < room;
-            let mut draws = std::iter::repeat_with(|| poisson(expected, rng)).take(TRIES);
-            return draws.find(fits).unwrap_or(room.saturating_sub(1));
-        }
-        let share = self.room as f64 * expected / self.limit;
-        (share + rng.random::<f64>()) as u64
-    }
+/// How many came, of so many expected, if there was room for one more.
+fn fewer_than(room: u64, expected: f64, rng: &mut ChaCha8Rng) -> u64 {
+    let mut draws = std::iter::repeat_with(|| poisson(expected, rng)).take(TRIES);
+    draws.find(|count| *count < room).unwrap_or(room.saturating_sub(1))
 }

@@ -276,7 +276,7 @@ impl States {
                 let (met, until) = match verdict(cache, token, at) {
                     Verdict::Ends(checked, until) => (Some(checked), until),
                     Verdict::Acts(until) => (None, until),
-                    Verdict::Waits { .. } => return None,
+                    Verdict::Waits(_) => return None,
                 };
                 meets.push(met);
                 next = next.min(until);
@@ -345,7 +345,7 @@ impl Flight {
         match verdict(&self.under_way.cache, token, asked) {
             Verdict::Ends(checked, until) => (until >= ended).then_some(During::Ends(checked)),
             Verdict::Acts(_) => Some(During::Acts),
-            Verdict::Waits { until, .. } => {
+            Verdict::Waits(until) => {
                 let mut joined = self.under_way.clone();
                 joined.ask(token, asked);
                 let (rest, _) = joined.end(served, ended)?;
