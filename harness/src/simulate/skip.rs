@@ -219,7 +219,6 @@ impl<'p> Simulation<'p> {
             self.now = self.now.max(next);
             let turns = self.turns.front().is_some_and(|at| *at <= self.now);
             if turns {
-                self.turns.pop_front();
                 self.turn();
             }
             if self.service.next().is_some_and(|at| at <= self.now) {
@@ -228,8 +227,9 @@ impl<'p> Simulation<'p> {
             }
             // Only now: what restarts at a turn has another cache by then.
             if turns {
-                self.look_everywhere();
                 self.burst();
+                self.turns.pop_front();
+                self.look_everywhere();
             }
             if self.next_of_clients() <= self.now {
                 self.advance_clients();
@@ -313,9 +313,18 @@ impl<'p> Simulation<'p> {
         self.groups.sum_up(&self.flows, self.now);
     }
 
+    /// Plays the requests that come at this moment, which is a turn until they have: nobody may leap over them.
     fn burst(&mut self) {
-        for (number, stream) in self.plan.streams.iter().enumerate() {
-            let Some((_, count)) = stream.burst.filter(|(at, _)| *at == self.now) else { continue };
+        let plan = self.plan;
+        let bursts = plan.streams.iter().enumerate().filter_map(|(number, stream)| {
+            let (_, count) = stream.burst.filter(|(at, _)| *at == self.now)?;
+            Some((number, stream, count))
+        });
+        let bursts: Vec<_> = bursts.collect();
+        if !bursts.is_empty() {
+            self.look_everywhere();
+        }
+        for (number, stream, count) in bursts {
             for _ in 0..count {
                 let key = match stream.token {
                     TokenSource::Session => Some(self.clients.any_key()),

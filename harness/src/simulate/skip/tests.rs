@@ -242,8 +242,8 @@ fn with_policy(number: u64, fields: &str) -> String {
 
 #[test]
 fn runs_agree_in_distribution_with_those_played_request_by_request() {
-    // Of the last there is no room to wait.
-    all_agree((0..SCENARIOS).chain([149, 168]), scenario);
+    // Of the last there is no room to wait, or a burst comes when nothing else happens.
+    all_agree((0..SCENARIOS).chain([149, 168, 436]), scenario);
 }
 
 #[test]
