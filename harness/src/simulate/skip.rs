@@ -25,7 +25,7 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
 use self::clients::Clients;
-use self::counts::{Counts, Gap, Stretch};
+use self::counts::{Counts, Stretch};
 use self::flow::Flow;
 use self::groups::Groups;
 use self::leaders::{Crowd, Leader};
@@ -485,13 +485,10 @@ impl<'p> Simulation<'p> {
         let mode = self.cells[cell].mode;
         self.pause(instance, flow);
         let mass = self.flows[flow].requests.mass(now);
-        // Nothing came but what has acted, and that is counted with the others.
-        let bridges = matches!(mode, Mode::Played(_)) && self.instances[instance as usize].walk.is_some();
+        // Nothing came but what has acted, if that is counted with the others.
+        let bridges = goes_on && matches!(mode, Mode::Played(_)) && self.acts_alike(instance, flow, outcome);
         match &mut self.cells[cell].stretch {
-            Some(stretch) if goes_on && bridges => (stretch.until, stretch.mass.1) = (now, mass),
-            Some(stretch) if goes_on => {
-                stretch.gaps.push(Gap { from: stretch.until, until: now, mass: (stretch.mass.1, mass) });
-            }
+            Some(stretch) if goes_on => stretch.go_on(now, mass, !bridges),
             stretch => {
                 if let Some(stretch) = stretch.replace(Stretch::new(outcome, now, mass)) {
                     self.count(instance, flow, &stretch);

@@ -37,6 +37,8 @@ pub(super) struct Stretch {
     pub(super) mass: (f64, f64),
     /// When requests met something else meanwhile.
     pub(super) gaps: Vec<Gap>,
+    /// Whether some have since `until`.
+    pub(super) is_broken: bool,
     /// How many of those expected waited for a fetch, and how long it took.
     pub(super) waiting: f64,
     pub(super) wait: Span,
@@ -63,9 +65,18 @@ impl Stretch {
             expected: 0.0,
             mass: (mass, mass),
             gaps: Vec::new(),
+            is_broken: false,
             waiting: 0.0,
             wait: Span::ZERO,
         }
+    }
+
+    /// It goes on now. When that is after a gap, nothing of it came meanwhile.
+    pub(super) fn go_on(&mut self, now: Time, mass: f64, after_gap: bool) {
+        if (after_gap || self.is_broken) && self.until < now {
+            self.gaps.push(Gap { from: self.until, until: now, mass: (self.mass.1, mass) });
+        }
+        (self.until, self.mass.1, self.is_broken) = (now, mass, false);
     }
 }
 

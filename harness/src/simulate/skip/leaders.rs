@@ -88,6 +88,9 @@ impl Simulation<'_> {
         self.leaders.insert(ticket, leader);
         self.instances[instance as usize].leaders.insert(ticket);
         let cell = self.cell(instance, flow);
+        if let Some(stretch) = &mut self.cells[cell].stretch {
+            stretch.is_broken = true;
+        }
         // Who followed another stays with that one.
         if matches!(self.cells[cell].mode, Mode::Follows(_)) {
             self.pause(instance, flow);
@@ -108,6 +111,9 @@ impl Simulation<'_> {
         if !matches!(self.cells[cell].mode, Mode::Follows(_)) {
             leader.followed_from(self.now);
             self.pause(instance, flow);
+            if let Some(stretch) = &mut self.cells[cell].stretch {
+                stretch.is_broken = true;
+            }
             self.cells[cell].mode = Mode::Follows(self.flows[flow].requests.mass(self.now));
         }
         let own = &mut self.instances[instance as usize];

@@ -211,6 +211,13 @@ impl States {
         &self.steps[step].step
     }
 
+    /// What becomes of a token of a kind that has the fetch of a step begin, in its place.
+    pub(super) fn acted(&mut self, state: StateId, phase: usize, step: StepId, kind: usize) -> Option<Acted> {
+        let deed = Deed { phase, actor: Actor::Token(kind), served: self.steps[step].served };
+        let step = self.step(state, deed)?;
+        self.found(step).actor
+    }
+
     /// What tokens of a kind meet while the fetch of a step is under way; `None` when that is not foreseen.
     pub(super) fn during(&mut self, step: StepId, kind: usize) -> Option<During> {
         if let Some(known) = self.steps[step].during[kind] {

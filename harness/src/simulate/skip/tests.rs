@@ -16,6 +16,8 @@ use crate::sweep::worst_401_share;
 /// How many scenarios are drawn, and how often each is simulated.
 const SCENARIOS: u64 = 24;
 const SEEDS: u64 = 24;
+/// How many are drawn when it is worth a while.
+const MANY: u64 = 1_200;
 /// How many standard errors are no chance any more: there are some 1,500 comparisons, of numbers that are not all normal.
 const FAR: f64 = 5.5;
 /// How exactly a mean can be told, in requests or in seconds: one of a few runs may be certain by chance.
@@ -242,13 +244,22 @@ fn with_policy(number: u64, fields: &str) -> String {
 
 #[test]
 fn runs_agree_in_distribution_with_those_played_request_by_request() {
-    // Of the last there is no room to wait, or a burst comes when nothing else happens.
-    all_agree((0..SCENARIOS).chain([149, 168, 436]), scenario);
+    // The last once did not: there is no room to wait, or not for a burst; fetches fail that others need not wait for.
+    all_agree((0..SCENARIOS).chain([149, 168, 436, 999]), scenario);
 }
 
 #[test]
 fn so_do_runs_of_what_sets_libraries_apart() {
-    all_agree(0..SCENARIOS, scenario_of_libraries);
+    // Of the last, whoever acts meets something else than those who come during the fetch.
+    all_agree((0..SCENARIOS).chain([427]), scenario_of_libraries);
+}
+
+/// A search for what is still wrong, after a change of the simulator.
+#[test]
+#[ignore = "takes two minutes, if it is compiled for speed: CONTRIBUTING.md"]
+fn so_do_many_more() {
+    all_agree(0..MANY, scenario);
+    all_agree(0..MANY, scenario_of_libraries);
 }
 
 fn all_agree(numbers: impl IntoIterator<Item = u64>, scenario: fn(u64) -> String) {

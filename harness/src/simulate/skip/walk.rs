@@ -205,6 +205,17 @@ impl Simulation<'_> {
         }
     }
 
+    /// Whether a request of a flow ends like this that begins the fetch which an instance is at on its walk.
+    pub(super) fn acts_alike(&mut self, instance: u32, flow: usize, outcome: Outcome) -> bool {
+        let Some(Walk { state, phase, fetch: Some((step, _)), .. }) = self.instances[instance as usize].walk
+        else {
+            return false;
+        };
+        let Flow { kind, claims, .. } = self.flows[flow];
+        let acted = self.states.acted(state, phase, step, kind);
+        acted.is_some_and(|acted| self.service.outcome(acted.checked.and(claims)) == outcome)
+    }
+
     /// Counts the request that has acted: with those before it, if they met the same.
     fn count_actor(&mut self, instance: u32, flow: usize, outcome: Outcome, waited: Span) {
         let cell = self.cell(instance, flow);
