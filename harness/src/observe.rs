@@ -135,7 +135,7 @@ impl Outcome {
 }
 
 /// Requests of one lane that met the same and are counted together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub(crate) lane: Lane,
     pub(crate) ruling: Ruling,

@@ -42,6 +42,10 @@ pub(super) struct Stretch {
     /// How many of those expected waited for a fetch, and how long it took.
     pub(super) waiting: f64,
     pub(super) wait: Span,
+    /// When the last of these had its answer.
+    pub(super) answered: Time,
+    /// How many of those expected had their answers while a fetch was under way, and a moment at which one was.
+    pub(super) meanwhile: (f64, Time),
 }
 
 /// A part of a stretch, and what an instance had got of the flow at its ends.
@@ -68,6 +72,8 @@ impl Stretch {
             is_broken: false,
             waiting: 0.0,
             wait: Span::ZERO,
+            answered: now,
+            meanwhile: (0.0, now),
         }
     }
 
@@ -170,9 +176,15 @@ impl Counts {
             last: moment(last),
             wall: after(outcome, Span::ZERO),
         };
-        // Those who waited had their answers with the last fetch.
-        let ended = if stretch.waiting > 0.0 { until } else { batch.last };
-        fold.count_at(instance, &batch, ended);
+        let ended = if stretch.waiting > 0.0 { stretch.answered } else { batch.last };
+        let (expected, moment) = stretch.meanwhile;
+        let meanwhile =
+            if expected > 0.0 { binomial(count, (expected / stretch.expected).min(1.0), rng) } else { 0 };
+        for (count, ended) in [(meanwhile, moment), (count - meanwhile, ended)] {
+            if count > 0 {
+                fold.count_at(instance, &Batch { count, ..batch.clone() }, ended);
+            }
+        }
         let profile = self.profiles.entry(kind).or_insert_with(|| Profile::new(flow, from, until));
         profile.add(flow, stretch, count as f64);
         profile.count += count;

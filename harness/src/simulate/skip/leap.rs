@@ -13,6 +13,7 @@ use super::groups::GroupId;
 use super::states::{Actor, Deed, During, Holds, StateId};
 use super::walk::{SURELY, Walk};
 use crate::observe::Outcome;
+use crate::oracle::Ruling;
 use crate::scenario::OnReject;
 use crate::simulate::world::Served;
 
@@ -29,8 +30,8 @@ const SURELY_ONE: f64 = 40.0;
 /// Fetches that lead back to where they came from, as long as nothing else happens.
 #[derive(Debug)]
 pub(super) struct Round {
-    /// How all requests of each flow end.
-    outcomes: Vec<(usize, Outcome)>,
+    /// What the requests of each flow meet.
+    met: Vec<Met>,
     /// When requests act.
     acting: Vec<Acting>,
     served: Served,
@@ -39,6 +40,15 @@ pub(super) struct Round {
     cycle: (f64, f64),
     /// Whether those who cause a fetch wait for it.
     waits: bool,
+}
+
+/// What all requests of a flow meet in a round.
+#[derive(Clone, Copy, Debug)]
+struct Met {
+    flow: usize,
+    outcome: Outcome,
+    /// Whether they do not wait for a fetch that is under way.
+    meanwhile: bool,
 }
 
 /// So many requests per second act from one moment after a fetch to another, in seconds; a timer is a rate without end.
@@ -98,10 +108,11 @@ impl Simulation<'_> {
         for asked in drawn.last.into_iter().flatten() {
             self.service.note_fetch(instance, &round.served, (asked, asked + round.took));
         }
-        for (flow, outcome) in &round.outcomes {
-            self.resume(instance, *flow, *outcome);
-            let waiting = self.waiting(state, *flow, &round) * drawn.count as f64;
-            self.let_wait(instance, *flow, waiting, round.took);
+        for met in &round.met {
+            self.resume(instance, met.flow, met.outcome);
+            let waiting = self.waiting(state, met.flow, &round) * drawn.count as f64;
+            self.let_wait(instance, met.flow, waiting, (round.took, drawn.ended));
+            self.let_end_meanwhile(instance, met, &round, &drawn);
         }
         let lands = drawn.ended.max(latest);
         // With a turn everybody is looked at.
@@ -139,7 +150,7 @@ impl Simulation<'_> {
             return None;
         }
         let cycle = cycle(&acting, took.as_secs_f64());
-        let mut round = Round { outcomes: Vec::new(), acting, served, took, cycle, waits: false };
+        let mut round = Round { met: Vec::new(), acting, served, took, cycle, waits: false };
         let mut expected = 0.0;
         for phase in 0..=self.states.phases(state).len() {
             // What is never reached need not be a part of it.
@@ -196,7 +207,7 @@ impl Simulation<'_> {
             }
             let kind = self.flows[flow].kind;
             match self.states.phases(state)[deed.phase].meets[kind] {
-                Some(checked) => self.note(flow, checked, round)?,
+                Some(checked) => self.note((flow, checked), false, round)?,
                 None => self.go_along(instance, Deed { actor: Actor::Token(kind), ..deed }, state, round)?,
             }
         }
@@ -217,24 +228,34 @@ impl Simulation<'_> {
             }
             let kind = self.flows[flow].kind;
             match self.states.during(id, kind)? {
-                During::Ends(checked) | During::Joins(checked) => self.note(flow, checked, round)?,
+                During::Ends(checked) => self.note((flow, checked), true, round)?,
+                During::Joins(checked) => self.note((flow, checked), false, round)?,
                 During::Acts => return None,
             }
             if let Some(acted) = step.actor.filter(|_| deed.actor == Actor::Token(kind)) {
-                self.note(flow, acted.checked, round)?;
+                self.note((flow, acted.checked), false, round)?;
                 round.waits |= acted.waits;
             }
         }
         Some(())
     }
 
-    /// Notes how requests of a flow end in a round; `None` if others of it end differently.
-    fn note(&self, flow: usize, checked: Result<(), Rejection>, round: &mut Round) -> Option<()> {
+    /// Notes how requests of a flow end in a round, and whether during a fetch without waiting for it; `None` if others of it end
+    /// differently.
+    fn note(
+        &self,
+        (flow, checked): (usize, Result<(), Rejection>),
+        meanwhile: bool,
+        round: &mut Round,
+    ) -> Option<()> {
         let outcome = self.service.outcome(checked.and(self.flows[flow].claims));
-        match round.outcomes.iter().find(|(known, _)| *known == flow) {
-            Some((_, known)) => (*known == outcome).then_some(()),
+        match round.met.iter_mut().find(|met| met.flow == flow) {
+            Some(met) => {
+                met.meanwhile |= meanwhile;
+                (met.outcome == outcome).then_some(())
+            }
             None => {
-                round.outcomes.push((flow, outcome));
+                round.met.push(Met { flow, outcome, meanwhile });
                 Some(())
             }
         }
@@ -249,7 +270,7 @@ impl Simulation<'_> {
         };
         let mut of_sessions = Vec::new();
         let mut waits = 0.0;
-        for (flow, outcome) in &round.outcomes {
+        for Met { flow, outcome, .. } in &round.met {
             waits += self.waiting(state, *flow, round);
             if self.flows[*flow].is_of_sessions() {
                 of_sessions.push((*flow, *outcome));
@@ -295,6 +316,16 @@ impl Simulation<'_> {
         }
         let at = |seconds: f64| (seconds > NOT_YET).then(|| now + Span::from_secs(1).scale(seconds));
         Drawn { count, last: last.map(at), ended: at(end).unwrap_or(since) }
+    }
+
+    /// Those who are denied while a fetch of a round is under way have another reason than those after it.
+    fn let_end_meanwhile(&mut self, instance: u32, met: &Met, round: &Round, drawn: &Drawn) {
+        let Some(moment) = drawn.last[1].filter(|_| met.meanwhile) else { return };
+        let (cell, flow) = (self.cell(instance, met.flow), &self.flows[met.flow]);
+        let seconds = round.took.as_secs_f64() * drawn.count as f64;
+        if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| flow.ruling == Ruling::MustPass) {
+            stretch.meanwhile = (flow.requests.per_second() * seconds, moment);
+        }
     }
 
     /// How many requests of a flow wait for one fetch of a round, as expected: the one that caused it, and those that join.

@@ -200,7 +200,7 @@ impl Simulation<'_> {
                 && let Some(During::Joins(_)) = self.states.during(id, it.kind)
             {
                 let joining = it.requests.per_second() * step.took.as_secs_f64();
-                self.let_wait(instance, flow, joining, step.took);
+                self.let_wait(instance, flow, joining, (step.took, ends));
             }
         }
     }
@@ -224,7 +224,7 @@ impl Simulation<'_> {
         if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| goes_on) {
             stretch.expected += 1.0;
             let waits = if waited > Span::ZERO { 1.0 } else { 0.0 };
-            self.let_wait(instance, flow, waits, waited);
+            self.let_wait(instance, flow, waits, (waited, self.now + waited));
             return;
         }
         let it = &self.flows[flow];
@@ -243,11 +243,11 @@ impl Simulation<'_> {
         self.fold.count_at(instance, &batch, ended);
     }
 
-    /// So many more requests of a stretch wait for so long, as expected.
-    pub(super) fn let_wait(&mut self, instance: u32, flow: usize, more: f64, wait: Span) {
+    /// So many more requests of a stretch wait for so long, as expected, and have their answers at that moment.
+    pub(super) fn let_wait(&mut self, instance: u32, flow: usize, more: f64, (wait, answered): (Span, Time)) {
         let cell = self.cell(instance, flow);
         if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| more > 0.0) {
-            (stretch.waiting, stretch.wait) = (stretch.waiting + more, wait);
+            (stretch.waiting, stretch.wait, stretch.answered) = (stretch.waiting + more, wait, answered);
         }
     }
 }
