@@ -9,20 +9,22 @@ use crate::scenario::{Arrivals, Balance};
 /// Why a plan must be played request by request.
 pub(super) fn reason(plan: &Plan) -> Option<&'static str> {
     let faults = || plan.timeline.events().iter().filter_map(|timed| timed.event.fault());
-    let hit_tokens = || {
-        faults()
-            .filter_map(|fault| plan.timeline.fault(fault))
-            .any(|window| window.fault.endpoint == Endpoint::Token)
+    let hit = |endpoint| {
+        let mut windows = faults().filter_map(|fault| plan.timeline.fault(fault));
+        windows.any(|window| window.fault.endpoint == endpoint)
     };
     let start = Time::ZERO - plan.warmup;
     let moments =
         || plan.timeline.events().iter().map(|timed| timed.at).filter(|at| start < *at).chain([start]);
-    let renewed_after = plan.token_lifetime.scale(plan.traffic.renew_at.fraction());
+    let renewed_after =
+        plan.token_lifetime.scale(plan.traffic.renew_at.fraction()).saturating_add(plan.fetch_time);
+    let fetch = if hit(Endpoint::Jwks) { plan.policy.fetch_timeout } else { plan.fetch_time };
+    let waits = fetch.scale(f64::from(plan.policy.attempts)).min(plan.traffic.timeout);
     if plan.streams.iter().any(|stream| stream.spacing == Arrivals::Even && stream.per_second > 0.0) {
         Some("requests come at even intervals")
     } else if plan.traffic.balance == Balance::Sticky {
         Some("sessions keep to their replicas")
-    } else if hit_tokens() {
+    } else if hit(Endpoint::Token) {
         Some("the token endpoint has faults")
     } else if plan.capacity.is_some() {
         Some("workers handle only so many requests at a time")
@@ -36,8 +38,10 @@ pub(super) fn reason(plan: &Plan) -> Option<&'static str> {
         Some("tokens that have passed are remembered")
     } else if moments().any(|at| plan.timeline.active_key(at).is_none()) {
         Some("for a while no key signs")
-    } else if renewed_after.saturating_add(plan.fetch_time) >= plan.token_lifetime {
+    } else if renewed_after >= plan.token_lifetime {
         Some("tokens can expire before they are renewed")
+    } else if renewed_after.saturating_add(waits) >= plan.token_lifetime {
+        Some("tokens can expire while requests wait for keys")
     } else {
         None
     }
@@ -65,6 +69,10 @@ mod tests {
             ("[fleet.policy]\ntoken_cache_ttl = \"1s\"", "tokens that have passed are remembered"),
             ("[[rotation]]\nat = \"10s\"\nstyle = \"revoke\"\nreplace = false", "for a while no key signs"),
             ("[traffic]\nrate = \"10/s\"\nrenew_at = \"100%\"", "tokens can expire before they are renewed"),
+            (
+                "[[fault]]\nfrom = \"10s\"\nfor = \"20s\"\njwks = { hang = true }\n[idp]\ntoken_lifetime = \"20s\"",
+                "tokens can expire while requests wait for keys",
+            ),
         ];
         for (lines, reason) in cases {
             let plan = simulated(lines);

@@ -134,10 +134,13 @@ impl Flow {
         kinds
     }
 
-    /// Has its token made anew.
+    /// Has its token made anew. Only what has expired already is any closer to that: sessions renew in time, and others make new
+    /// ones or such as outlast the run.
     pub(super) fn issue(&mut self, plan: &Plan, world: &World, now: Time) {
         let stream = &plan.streams[self.lane.stream];
-        let facts = tokens::facts(plan, stream, self.lane.key, world.pace().unix(now));
+        let has_expired = stream.token == TokenSource::Forged(Forgery::Expired);
+        let made = if has_expired { now } else { plan.end() };
+        let facts = tokens::facts(plan, stream, self.lane.key, world.pace().unix(made));
         self.token = Token::new(facts, world, PROBE);
         if let Some(token) = &self.token {
             self.claims = token.check(world.pace().unix(now), plan.policy.leeway);

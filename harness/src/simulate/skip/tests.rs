@@ -236,7 +236,7 @@ fn with_policy(number: u64, fields: &str) -> String {
         "[[traffic.stream]]\nname = \"burst\"\ntoken = \"bad_signature\"\nburst = { at = \"13s\", count = 30 }\n",
     ]);
     format!(
-        "duration = \"30s\"\n[idp]\ntoken_lifetime = \"40s\"\n[[rotation]]\nat = \"10s\"\n{rotation}\n{fault}{runbook}[fleet]\n\
+        "duration = \"30s\"\n[idp]\ntoken_lifetime = \"1m\"\n[[rotation]]\nat = \"10s\"\n{rotation}\n{fault}{runbook}[fleet]\n\
          {fleet}\npolicy = {{ {} }}\n[simulate]\nfetch_time = \"20ms\"\n[traffic]\nrate = \"30/s\"\n{clients}{stream}",
         policy.join(", ")
     )
@@ -450,7 +450,7 @@ fn runs_that_walk_agree_with_those_that_are_played() {
 /// Of more sessions than are followed, each stands for as many as it takes.
 #[test]
 fn many_sessions_do_as_their_representatives() {
-    let lines = "duration = \"30s\"\n[idp]\ntoken_lifetime = \"40s\"\n[[rotation]]\nat = \"10s\"\n\
+    let lines = "duration = \"30s\"\n[idp]\ntoken_lifetime = \"1m\"\n[[rotation]]\nat = \"10s\"\n\
                  style = \"no-overlap\"\n[fleet]\nreplicas = 2\npolicy = { ttl = \"8s\", limiter = \"cooldown\" }\n\
                  [traffic]\nrate = \"150/s\"\nsessions = 2500\n";
     let differences = differences(lines, lines);
