@@ -221,13 +221,10 @@ impl<'p> Simulation<'p> {
             if turns {
                 self.turn();
             }
-            if self.service.next().is_some_and(|at| at <= self.now) {
-                self.service.advance(self.now)?;
-                self.settle();
-            }
+            self.advance_service()?;
             // Only now: what restarts at a turn has another cache by then.
             if turns {
-                self.burst();
+                self.burst()?;
                 self.turns.pop_front();
                 self.look_everywhere();
             }
@@ -314,7 +311,7 @@ impl<'p> Simulation<'p> {
     }
 
     /// Plays the requests that come at this moment, which is a turn until they have: nobody may leap over them.
-    fn burst(&mut self) {
+    fn burst(&mut self) -> anyhow::Result<()> {
         let plan = self.plan;
         let bursts = plan.streams.iter().enumerate().filter_map(|(number, stream)| {
             let (_, count) = stream.burst.filter(|(at, _)| *at == self.now)?;
@@ -338,9 +335,21 @@ impl<'p> Simulation<'p> {
                 let worker = self.rng.random_range(0..self.plan.workers);
                 if let Some(flow) = flow {
                     self.send(flow, replica * self.plan.workers + worker);
+                    // A fetch may take no time at all.
+                    self.advance_service()?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Lets everything happen to the fleet that is due.
+    fn advance_service(&mut self) -> anyhow::Result<()> {
+        if self.service.next().is_some_and(|at| at <= self.now) {
+            self.service.advance(self.now)?;
+            self.settle();
+        }
+        Ok(())
     }
 
     /// Lets sessions renew whose renewals nobody has waited for.
