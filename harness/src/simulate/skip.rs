@@ -396,6 +396,9 @@ impl<'p> Simulation<'p> {
 
     /// Draws what a flow has come to at all instances, so that what comes is counted apart.
     fn interrupt(&mut self, flow: usize) {
+        if self.flows[flow].stretches == 0 {
+            return;
+        }
         for instance in 0..self.plan.instances() {
             let cell = self.cell(instance, flow);
             let goes_on = matches!(self.cells[cell].mode, Mode::Counted(_));
@@ -403,6 +406,7 @@ impl<'p> Simulation<'p> {
                 self.pause(instance, flow);
             }
             if let Some(stretch) = self.cells[cell].stretch.take() {
+                self.flows[flow].stretches -= 1;
                 self.count(instance, flow, &stretch);
                 if goes_on {
                     self.resume(instance, flow, stretch.outcome);
@@ -498,11 +502,10 @@ impl<'p> Simulation<'p> {
         let bridges = goes_on && matches!(mode, Mode::Played(_)) && self.acts_alike(instance, flow, outcome);
         match &mut self.cells[cell].stretch {
             Some(stretch) if goes_on => stretch.go_on(now, mass, !bridges),
-            stretch => {
-                if let Some(stretch) = stretch.replace(Stretch::new(outcome, now, mass)) {
-                    self.count(instance, flow, &stretch);
-                }
-            }
+            stretch => match stretch.replace(Stretch::new(outcome, now, mass)) {
+                Some(stretch) => self.count(instance, flow, &stretch),
+                None => self.flows[flow].stretches += 1,
+            },
         }
         self.cells[cell].mode = Mode::Counted(mass);
         self.endanger(flow, outcome, true);

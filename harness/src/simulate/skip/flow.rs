@@ -44,6 +44,8 @@ pub(super) struct Flow {
     /// What the checks after the signature say of it.
     pub(super) claims: Result<(), Rejection>,
     pub(super) ruling: Ruling,
+    /// At how many instances some of them are still to be counted.
+    pub(super) stretches: u32,
     /// At how many instances they are rejected at once, and denied.
     pub(super) rejecting: u32,
     pub(super) denying: u32,
@@ -89,6 +91,7 @@ impl Flow {
             token: None,
             claims: Ok(()),
             ruling: Ruling::MustPass,
+            stretches: 0,
             rejecting: 0,
             denying: 0,
         }
