@@ -154,7 +154,6 @@ impl Fleet {
         let it = &mut self.caches[number];
         it.others = others;
         it.cache.others_wait(usize::try_from(others).unwrap_or(usize::MAX));
-        self.touched.push(it.instance);
     }
 
     /// Notes a fetch that was played on no cache.
@@ -168,9 +167,12 @@ impl Fleet {
         &mut self.log.counted
     }
 
-    /// The instances at which something happened since this was last asked.
+    /// The instances at which something happened since this was last asked, each once.
     pub(super) fn touched(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.touched)
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
     }
 
     /// When what each instance would answer changed.

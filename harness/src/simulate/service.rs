@@ -168,7 +168,7 @@ impl<'p> Service<'p> {
         self.fleet.counter()
     }
 
-    /// The instances at which something happened since this was last asked.
+    /// The instances at which something happened since this was last asked, each once.
     pub(super) fn touched(&mut self) -> Vec<u32> {
         self.fleet.touched()
     }

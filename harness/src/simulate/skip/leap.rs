@@ -32,6 +32,8 @@ const SURELY_ONE: f64 = 40.0;
 pub(super) struct Round {
     /// What the requests of each flow meet.
     met: Vec<Met>,
+    /// How many phases of the state it may go through: later ones it never gets to.
+    phases: usize,
     /// When requests act.
     acting: Vec<Acting>,
     served: Served,
@@ -97,9 +99,10 @@ impl Simulation<'_> {
     /// Leaps over fetches of an instance if they repeat each other. Returns whether it has.
     pub(super) fn leap(&mut self, instance: u32) -> bool {
         let walk = self.instances[instance as usize].walk.as_ref().filter(|walk| walk.fetch.is_none());
-        let Some(&Walk { state, since, holds_until, .. }) = walk else { return false };
+        let Some(&Walk { state, since, holds_until, phase, .. }) = walk else { return false };
         let Some(horizon) = self.next_turn().map(|turn| turn.min(holds_until)) else { return false };
-        let Some(round) = self.round(instance, state) else { return false };
+        let round = self.round(instance, state).filter(|round| phase < round.phases);
+        let Some(round) = round else { return false };
         let latest = horizon - round.took;
         if latest.since(self.now).as_secs_f64() < WORTH_IT * round.cycle.0 {
             return false;
@@ -150,13 +153,14 @@ impl Simulation<'_> {
             return None;
         }
         let cycle = cycle(&acting, took.as_secs_f64());
-        let mut round = Round { met: Vec::new(), acting, served, took, cycle, waits: false };
+        let mut round = Round { met: Vec::new(), phases: 0, acting, served, took, cycle, waits: false };
         let mut expected = 0.0;
         for phase in 0..=self.states.phases(state).len() {
             // What is never reached need not be a part of it.
             if expected < SURELY_ONE {
                 let deed = Deed { phase, actor: Actor::Timer, served: number };
                 self.go_round(instance, deed, state, &mut round)?;
+                round.phases = phase + 1;
             }
             let acting = round.acting.iter().filter(|acting| acting.phase == phase);
             expected += acting.map(Acting::amount).sum::<f64>();
