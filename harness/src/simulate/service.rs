@@ -299,6 +299,11 @@ impl<'p> Service<'p> {
         }
     }
 
+    /// Whether a request has asked for other keys than those that did not verify it.
+    pub(super) fn has_asked_again(&self, ticket: Ticket) -> bool {
+        self.under_way.get(&ticket).is_some_and(|request| request.tried.is_some())
+    }
+
     /// Goes on with a request whose lookup was answered, as a validator does.
     fn answered(&mut self, ticket: Ticket, answer: Answer<()>, now: Time) {
         let Some(request) = self.under_way.get(&ticket) else { return };

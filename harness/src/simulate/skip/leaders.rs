@@ -6,7 +6,7 @@ use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, Gamma};
 
 use super::counts::poisson;
-use super::{Mode, ROUNDING, Simulation};
+use super::{Instance, Mode, ROUNDING, Simulation};
 use crate::arrivals::Arrival;
 use crate::observe::{Batch, Observation, Outcome, WallTimes};
 use crate::oracle::TokenFacts;
@@ -30,6 +30,8 @@ pub(super) struct Leader {
     followers: Vec<Followers>,
     /// What [`super::Clients::survival`] said when it came.
     survival: f64,
+    /// Whether it was the keys at hand that it waits for others than.
+    has_tried: bool,
     given_up: bool,
 }
 
@@ -48,7 +50,7 @@ struct Followers {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Crowd {
     cache: usize,
-    /// How many there was room for at first.
+    /// How many there is room for.
     room: u64,
     /// How many are expected when the last of them comes: a sum of as many exponential amounts.
     limit: f64,
@@ -83,6 +85,7 @@ impl Simulation<'_> {
             token_number: holder.map_or(0, |(_, number)| number),
             followers: Vec::new(),
             survival: self.clients.survival(it.lane.key),
+            has_tried: false,
             given_up: false,
         };
         self.leaders.insert(ticket, leader);
@@ -96,6 +99,9 @@ impl Simulation<'_> {
             self.pause(instance, flow);
         }
         self.service.enter(ticket, token, instance, self.now);
+        if let Some(leader) = self.leaders.get_mut(&ticket) {
+            leader.has_tried = self.service.has_asked_again(ticket);
+        }
         self.cells[cell].leader = Some(ticket);
         self.settle();
     }
@@ -103,8 +109,13 @@ impl Simulation<'_> {
     /// The requests of a flow wait for a fetch: with a leader, if one of them waits already. Returns until when.
     pub(super) fn wait(&mut self, instance: u32, flow: usize) -> Time {
         let (cell, cache) = (self.cell(instance, flow), self.service.cache_of(instance));
-        let leader = self.cells[cell].leader.and_then(|ticket| self.leaders.get_mut(&ticket));
-        let Some(leader) = leader.filter(|leader| leader.cache == cache) else {
+        let leader = self.cells[cell].leader.and_then(|ticket| {
+            // One that asks again has got further than those who come now.
+            let has_tried = self.service.has_asked_again(ticket);
+            let leader = self.leaders.get_mut(&ticket);
+            leader.filter(|leader| leader.cache == cache && leader.has_tried == has_tried)
+        });
+        let Some(leader) = leader else {
             self.await_next(instance, flow);
             return Time::NEVER;
         };
@@ -118,7 +129,7 @@ impl Simulation<'_> {
         }
         let own = &mut self.instances[instance as usize];
         if own.crowd.is_none_or(|crowd| crowd.cache != cache) {
-            own.crowd = Some(Crowd::new(cache, self.service.room(cache), &mut own.rng));
+            own.crowd = Some(Crowd { cache, room: 0, limit: 0.0 });
         }
         match self.room_left(instance) {
             Some(left) if left > 0.0 => {
@@ -132,11 +143,12 @@ impl Simulation<'_> {
     }
 
     /// How many more are expected to follow leaders at an instance before nobody else may, if any follow.
-    fn room_left(&self, instance: u32) -> Option<f64> {
+    fn room_left(&mut self, instance: u32) -> Option<f64> {
         let cache = self.service.cache_of(instance);
-        let crowd = self.instances[instance as usize].crowd.filter(|crowd| crowd.cache == cache)?;
-        // Each that is played takes the place of one that is not.
-        let limit = crowd.limit * self.service.room(cache) as f64 / crowd.room as f64;
+        let Instance { crowd, rng, .. } = &mut self.instances[instance as usize];
+        let crowd = crowd.as_mut().filter(|crowd| crowd.cache == cache)?;
+        crowd.resize(self.service.room(cache), rng);
+        let limit = crowd.limit;
         Some(limit - self.following(instance).0)
     }
 
@@ -241,10 +253,9 @@ impl Simulation<'_> {
 
     /// Those who waited with a request meet what it has met, unless they have lost patience.
     fn follow(&mut self, leader: &Leader, followers: &Followers, outcome: Outcome) {
-        let own = &mut self.instances[leader.instance as usize];
-        let most = own.crowd.map_or(u64::from(self.plan.policy.max_waiters), |crowd| crowd.room);
-        let count = followers.count.unwrap_or_else(|| fewer_than(most, followers.expected, &mut own.rng));
-        let rng = &mut own.rng;
+        let Instance { crowd, rng, .. } = &mut self.instances[leader.instance as usize];
+        let room = crowd.map_or(u64::from(self.plan.policy.max_waiters), |crowd| crowd.room);
+        let count = followers.count.unwrap_or_else(|| fewer_than(room, followers.expected, rng));
         let length = followers.until.since(followers.from);
         let steps = length.as_secs_f64() / self.fold.track_step.as_secs_f64();
         let groups = count.min(GROUPS * (1 + steps as u64));
@@ -297,9 +308,14 @@ impl Leader {
 }
 
 impl Crowd {
-    fn new(cache: usize, room: u64, rng: &mut ChaCha8Rng) -> Self {
-        let limit = Gamma::new(room as f64, 1.0).map_or(0.0, |gamma| gamma.sample(rng));
-        Self { cache, room, limit }
+    /// Each that is played takes the place of one that is not, and leaves it to another when it goes.
+    fn resize(&mut self, room: u64, rng: &mut ChaCha8Rng) {
+        if room < self.room {
+            self.limit *= room as f64 / self.room as f64;
+        } else if let Ok(more) = Gamma::new((room - self.room) as f64, 1.0) {
+            self.limit += more.sample(rng);
+        }
+        self.room = room;
     }
 }
 
