@@ -532,11 +532,11 @@ impl<'p> Simulation<'p> {
                     self.endanger(flow, outcome, false);
                 }
             }
-            Mode::Follows(since) => {
+            Mode::Follows(_) => {
                 let mass = self.flows[flow].requests.mass(self.now);
                 let leader = self.cells[cell].leader.and_then(|ticket| self.leaders.get_mut(&ticket));
                 if let Some(leader) = leader {
-                    leader.followed_by(mass - since, self.now);
+                    leader.followed_until(self.now, mass);
                 }
             }
         }

@@ -40,17 +40,16 @@ pub(super) struct Leader {
 struct Followers {
     from: Time,
     until: Time,
-    /// How many they are, as expected.
-    expected: f64,
-    /// How many they were when there was no room for more.
+    /// What an instance had got of the flow at `from` and at `until`.
+    mass: (f64, f64),
+    /// How many they were, once that is certain.
     count: Option<u64>,
 }
 
-/// The room for those that wait for keys at an instance without being played.
+/// The room for those that wait for a cache without being played, until that changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Crowd {
     cache: usize,
-    /// How many there is room for.
     room: u64,
     /// How many are expected when the last of them comes: a sum of as many exponential amounts.
     limit: f64,
@@ -63,9 +62,7 @@ impl Simulation<'_> {
         let ticket = self.started;
         self.started += 1;
         self.catch_up();
-        if self.room_left(instance).is_some_and(|left| left <= 0.0) {
-            self.close(instance);
-        }
+        self.count_followers(instance);
         let it = &self.flows[flow];
         let Some(token) = it.token(&self.service.world, ticket) else { return };
         let holder = if it.is_of_sessions() { self.clients.any_holder(it.lane.key) } else { None };
@@ -109,53 +106,52 @@ impl Simulation<'_> {
     /// The requests of a flow wait for a fetch: with a leader, if one of them waits already. Returns until when.
     pub(super) fn wait(&mut self, instance: u32, flow: usize) -> Time {
         let (cell, cache) = (self.cell(instance, flow), self.service.cache_of(instance));
-        let leader = self.cells[cell].leader.and_then(|ticket| {
-            // One that asks again has got further than those who come now.
-            let has_tried = self.service.has_asked_again(ticket);
-            let leader = self.leaders.get_mut(&ticket);
-            leader.filter(|leader| leader.cache == cache && leader.has_tried == has_tried)
-        });
+        let leader = self.cells[cell].leader.filter(|ticket| self.leads(*ticket, cache));
         let Some(leader) = leader else {
             self.await_next(instance, flow);
             return Time::NEVER;
         };
+        let holds = |crowd: Crowd| (crowd.cache, crowd.room) == (cache, self.service.room(cache));
+        if self.instances[instance as usize].crowd.is_some_and(|crowd| !holds(crowd)) {
+            self.count_followers(instance);
+        }
+        let room = self.service.room(cache);
+        if room == 0 {
+            return self.now;
+        }
         if !matches!(self.cells[cell].mode, Mode::Follows(_)) {
-            leader.followed_from(self.now);
             self.pause(instance, flow);
+            let mass = self.flows[flow].requests.mass(self.now);
+            self.cells[cell].mode = Mode::Follows(mass);
+            if let Some(leader) = self.leaders.get_mut(&leader) {
+                leader.followed_from(self.now, mass);
+            }
             if let Some(stretch) = &mut self.cells[cell].stretch {
                 stretch.is_broken = true;
             }
-            self.cells[cell].mode = Mode::Follows(self.flows[flow].requests.mass(self.now));
         }
+        let (following, per_second) = self.following(instance, cache);
         let own = &mut self.instances[instance as usize];
-        if own.crowd.is_none_or(|crowd| crowd.cache != cache) {
-            own.crowd = Some(Crowd { cache, room: 0, limit: 0.0 });
+        let crowd = own.crowd.get_or_insert_with(|| Crowd::new(cache, room, &mut own.rng));
+        let left = crowd.limit - following;
+        if left > 0.0 {
+            return self.now + Span::from_secs(1).scale(left / per_second) + ROUNDING;
         }
-        match self.room_left(instance) {
-            Some(left) if left > 0.0 => {
-                self.now + Span::from_secs(1).scale(left / self.following(instance).1) + ROUNDING
-            }
-            _ => {
-                self.close(instance);
-                self.now
-            }
-        }
+        self.count_followers(instance);
+        self.now
     }
 
-    /// How many more are expected to follow leaders at an instance before nobody else may, if any follow.
-    fn room_left(&mut self, instance: u32) -> Option<f64> {
-        let cache = self.service.cache_of(instance);
-        let Instance { crowd, rng, .. } = &mut self.instances[instance as usize];
-        let crowd = crowd.as_mut().filter(|crowd| crowd.cache == cache)?;
-        crowd.resize(self.service.room(cache), rng);
-        let limit = crowd.limit;
-        Some(limit - self.following(instance).0)
+    /// Whether those who come now meet what a request meets that waits. One that asks again has got further.
+    fn leads(&self, ticket: Ticket, cache: usize) -> bool {
+        let has_tried = self.service.has_asked_again(ticket);
+        let leader = self.leaders.get(&ticket);
+        leader.is_some_and(|leader| leader.cache == cache && leader.has_tried == has_tried)
     }
 
-    /// How many follow leaders at an instance who have not been counted, and how many more each second.
-    fn following(&self, instance: u32) -> (f64, f64) {
-        let open = self.followers(instance).filter(|followers| followers.count.is_none());
-        let gone: f64 = open.map(|followers| followers.expected).sum();
+    /// How many follow leaders that wait for a cache who have not been counted, and how many more each second.
+    fn following(&self, instance: u32, cache: usize) -> (f64, f64) {
+        let open = self.followers(instance, cache).filter(|followers| followers.count.is_none());
+        let gone: f64 = open.map(Followers::expected).sum();
         self.flows_to(instance).fold((gone, 0.0), |(following, per_second), flow| {
             let requests = &self.flows[flow].requests;
             match self.cells[self.cell(instance, flow)].mode {
@@ -167,46 +163,47 @@ impl Simulation<'_> {
         })
     }
 
-    /// Those who wait for the cache that an instance has, without being played.
-    fn followers(&self, instance: u32) -> impl Iterator<Item = &Followers> {
-        let cache = self.service.cache_of(instance);
+    /// Those who wait for a cache without being played.
+    fn followers(&self, instance: u32, cache: usize) -> impl Iterator<Item = &Followers> {
         let leaders = self.instances[instance as usize].leaders.iter();
         let leaders = leaders.filter_map(|ticket| self.leaders.get(ticket));
         leaders.filter(move |leader| leader.cache == cache).flat_map(|leader| &leader.followers)
     }
 
-    /// There is no room for others any more at an instance: from now on it is certain how many wait.
-    fn close(&mut self, instance: u32) {
+    /// From now on it is certain how many follow leaders: as many as there is room for, or fewer. Those who come later are
+    /// counted with others.
+    fn count_followers(&mut self, instance: u32) {
+        let Some(crowd) = self.instances[instance as usize].crowd.take() else { return };
         for place in 0..self.live.len() {
             let flow = self.live[place];
             if matches!(self.cells[self.cell(instance, flow)].mode, Mode::Follows(_)) {
                 self.pause(instance, flow);
             }
         }
-        let cache = self.service.cache_of(instance);
-        let (all, room) = (self.following(instance).0, self.service.room(cache));
-        let own = &mut self.instances[instance as usize];
-        own.crowd = None;
-        let luck: f64 = own.rng.random();
-        let rounded = |expected: f64| (room as f64 * expected / all.max(f64::MIN_POSITIVE) + luck) as u64;
+        let (all, _) = self.following(instance, crowd.cache);
+        let Instance { leaders, rng, .. } = &mut self.instances[instance as usize];
+        let count = crowd.count(all, rng);
+        let luck: f64 = rng.random();
+        let rounded = |expected: f64| (count as f64 * expected / all.max(f64::MIN_POSITIVE) + luck) as u64;
         let mut sum = 0.0;
-        for ticket in &own.leaders {
-            let Some(leader) = self.leaders.get_mut(ticket).filter(|leader| leader.cache == cache) else {
+        for ticket in leaders.iter() {
+            let Some(leader) = self.leaders.get_mut(ticket).filter(|leader| leader.cache == crowd.cache)
+            else {
                 continue;
             };
             for followers in leader.followers.iter_mut().filter(|followers| followers.count.is_none()) {
                 let before = rounded(sum);
-                sum += followers.expected;
+                sum += followers.expected();
                 followers.count = Some(rounded(sum) - before);
             }
         }
-        self.tell_of_others(instance);
+        self.tell_of_others(instance, crowd.cache);
     }
 
-    /// Tells the cache of an instance how many wait whom it does not know.
-    fn tell_of_others(&mut self, instance: u32) {
-        let others = self.followers(instance).filter_map(|followers| followers.count).sum();
-        self.service.others_wait(self.service.cache_of(instance), others);
+    /// Tells a cache of an instance how many wait whom it does not know.
+    fn tell_of_others(&mut self, instance: u32, cache: usize) {
+        let others = self.followers(instance, cache).filter_map(|followers| followers.count).sum();
+        self.service.others_wait(cache, others);
     }
 
     pub(super) fn ended(&mut self, ticket: Ticket, outcome: Outcome) {
@@ -236,36 +233,31 @@ impl Simulation<'_> {
             }
             self.cells[cell].leader = None;
         }
+        self.count_followers(instance);
         self.instances[instance as usize].leaders.remove(&ticket);
-        if let Some(leader) = self.leaders.remove(&ticket) {
-            for followers in &leader.followers {
-                self.follow(&leader, followers, outcome);
-            }
-            if leader.followers.iter().any(|followers| followers.count.is_some()) {
-                self.tell_of_others(instance);
-            }
+        let Some(leader) = self.leaders.remove(&ticket) else { return };
+        for followers in &leader.followers {
+            self.follow(&leader, followers, outcome);
         }
-        let own = &mut self.instances[instance as usize];
-        if own.leaders.is_empty() {
-            own.crowd = None;
+        if !leader.followers.is_empty() {
+            self.tell_of_others(instance, leader.cache);
         }
     }
 
     /// Those who waited with a request meet what it has met, unless they have lost patience.
     fn follow(&mut self, leader: &Leader, followers: &Followers, outcome: Outcome) {
-        let Instance { crowd, rng, .. } = &mut self.instances[leader.instance as usize];
-        let room = crowd.map_or(u64::from(self.plan.policy.max_waiters), |crowd| crowd.room);
-        let count = followers.count.unwrap_or_else(|| fewer_than(room, followers.expected, rng));
-        let length = followers.until.since(followers.from);
-        let steps = length.as_secs_f64() / self.fold.track_step.as_secs_f64();
+        let Followers { from, until, mass, count } = *followers;
+        let count = count.unwrap_or_default();
+        let steps = until.since(from).as_secs_f64() / self.fold.track_step.as_secs_f64();
         let groups = count.min(GROUPS * (1 + steps as u64));
-        let length = length.scale(1.0 / groups.max(1) as f64);
+        let (flow, rng) = (&mut self.flows[leader.flow], &mut self.instances[leader.instance as usize].rng);
+        flow.tick(until);
         // Rounded at random, or the first groups would be the smallest.
         let luck: f64 = rng.random();
         let by = |group: u64| ((count as f64 * group as f64 / groups as f64) + luck) as u64;
         for group in 0..groups {
-            let from = followers.from + Span::from_nanos(length.as_nanos().saturating_mul(group));
-            let at = from + length.scale(rng.random());
+            let part = (group as f64 + rng.random::<f64>()) / groups as f64;
+            let at = flow.moment(part, (from, until), mass);
             let count = by(group + 1) - by(group);
             let patience = at + self.plan.traffic.timeout;
             let (outcome, ended) =
@@ -273,7 +265,7 @@ impl Simulation<'_> {
             let waited = std::time::Duration::from_nanos(ended.since(at).as_nanos());
             let waited = outcome.status().map(|_| waited);
             let batch = Batch {
-                lane: self.flows[leader.flow].lane,
+                lane: flow.lane,
                 ruling: self.fold.rule(&leader.token, at, ended),
                 outcome,
                 count,
@@ -283,7 +275,7 @@ impl Simulation<'_> {
             };
             self.fold.count(&batch);
             self.fold.count_at(leader.instance, &batch, ended);
-            if self.flows[leader.flow].is_of_sessions() && matches!(outcome, Outcome::Rejected(_)) {
+            if flow.is_of_sessions() && matches!(outcome, Outcome::Rejected(_)) {
                 let waited = ended.since(at).as_secs_f64() / ended.since(leader.arrival.at).as_secs_f64();
                 self.clients.rejected(leader.token.key, count, (leader.survival, waited), self.now);
             }
@@ -293,34 +285,39 @@ impl Simulation<'_> {
 
 impl Leader {
     /// Others follow it from now on, if they do not already.
-    fn followed_from(&mut self, now: Time) {
+    fn followed_from(&mut self, now: Time, mass: f64) {
         if self.followers.last().is_none_or(|last| last.until < now || last.count.is_some()) {
-            self.followers.push(Followers { from: now, until: now, expected: 0.0, count: None });
+            self.followers.push(Followers { from: now, until: now, mass: (mass, mass), count: None });
         }
     }
 
-    /// So many more follow it, as expected, who came by then.
-    pub(super) fn followed_by(&mut self, more: f64, until: Time) {
+    /// Others followed it until then, when an instance had got so much.
+    pub(super) fn followed_until(&mut self, until: Time, mass: f64) {
         if let Some(last) = self.followers.last_mut() {
-            (last.expected, last.until) = (last.expected + more, until);
+            (last.until, last.mass.1) = (until, mass);
         }
+    }
+}
+
+impl Followers {
+    /// How many they are, as expected.
+    fn expected(&self) -> f64 {
+        self.mass.1 - self.mass.0
     }
 }
 
 impl Crowd {
-    /// Each that is played takes the place of one that is not, and leaves it to another when it goes.
-    fn resize(&mut self, room: u64, rng: &mut ChaCha8Rng) {
-        if room < self.room {
-            self.limit *= room as f64 / self.room as f64;
-        } else if let Ok(more) = Gamma::new((room - self.room) as f64, 1.0) {
-            self.limit += more.sample(rng);
-        }
-        self.room = room;
+    fn new(cache: usize, room: u64, rng: &mut ChaCha8Rng) -> Self {
+        let limit = Gamma::new(room as f64, 1.0).map_or(0.0, |gamma| gamma.sample(rng));
+        Self { cache, room, limit }
     }
-}
 
-/// How many came, of so many expected, if there was room for one more.
-fn fewer_than(room: u64, expected: f64, rng: &mut ChaCha8Rng) -> u64 {
-    let mut draws = std::iter::repeat_with(|| poisson(expected, rng)).take(TRIES);
-    draws.find(|count| *count < room).unwrap_or(room.saturating_sub(1))
+    /// How many came, of so many expected.
+    fn count(self, expected: f64, rng: &mut ChaCha8Rng) -> u64 {
+        if expected >= self.limit {
+            return self.room;
+        }
+        let mut draws = std::iter::repeat_with(|| poisson(expected, rng)).take(TRIES);
+        draws.find(|count| *count < self.room).unwrap_or(self.room.saturating_sub(1))
+    }
 }
