@@ -39,6 +39,18 @@ impl Bin {
         last_passed: None,
     };
 
+    /// The denial after which so many of the bin follow. Those that were counted together, and reach over more than a bin, are
+    /// taken as even.
+    fn denial_before(&self, following: u64, step: Span) -> Option<Time> {
+        let (first, last) = (self.first_denied?, self.last_denied?);
+        let length = last.since(first);
+        if length <= step {
+            return Some(last);
+        }
+        let part = following as f64 / self.denied.saturating_sub(1).max(1) as f64;
+        Some(last - length.scale(part.min(1.0)))
+    }
+
     fn merge(&mut self, other: &Self) {
         self.total += other.total;
         self.denied += other.denied;
@@ -117,7 +129,8 @@ impl Track {
     ///
     /// The smallest such time is zero or the planned moment of a denied request. Here it is the last one of its bin, and
     /// what else lies in that bin does not count as following: so the rule holds at the result, but may have held a
-    /// little earlier. `until` is the end of what could be seen.
+    /// little earlier. Of requests that were counted together it is where that one is expected. `until` is the end of what
+    /// could be seen.
     pub(crate) fn recovery(&self, from: Time, until: Time, below: f64) -> Recovery {
         let first = self.number(from);
         let (mut total, mut denied) = (0, 0);
@@ -127,7 +140,8 @@ impl Track {
             if let Some(at) = bin.last_denied {
                 last_denied = last_denied.max(Some(at));
                 if denied as f64 <= below * total as f64 {
-                    (recovered, following) = (Some(at), total);
+                    let others = (below * total as f64) as u64 - denied;
+                    (recovered, following) = (bin.denial_before(others, self.step), total);
                 }
             }
             total += bin.total;
@@ -221,6 +235,16 @@ mod tests {
         let recovery = track((0..100).map(|i| (i * 50, false))).recovery(at(0), at(5_000), 0.001);
         assert_eq!((recovery.state, recovery.seconds), (RecoveryState::Recovered, Some(0.0)));
         assert_eq!((recovery.following, recovery.last_denial_s), (100, None));
+    }
+
+    #[test]
+    fn some_of_those_that_were_counted_together_may_follow_a_recovery() {
+        let mut track = track((0..3_000).map(|i| (10_000 + i * 10, false)));
+        track.add((at(0), at(9_000)), 10, true);
+        let recovery = |below| track.recovery(at(0), at(40_000), below).seconds;
+        assert_eq!(recovery(0.0), Some(9.0));
+        assert_eq!(recovery(0.001), Some(6.0), "three of 3,000 may follow, of ten that lie a second apart");
+        assert_eq!(recovery(0.01), Some(0.0));
     }
 
     #[test]
