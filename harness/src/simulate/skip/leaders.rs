@@ -30,7 +30,7 @@ pub(super) struct Leader {
     followers: Vec<Followers>,
     /// What [`super::Clients::survival`] said when it came.
     survival: f64,
-    /// Whether it was the keys at hand that it waits for others than.
+    /// Whether it has waited for other keys than those at hand from the first.
     has_tried: bool,
     given_up: bool,
 }

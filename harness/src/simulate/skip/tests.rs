@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keyquake_reports::record::{Cell, RecoveryState};
 
-use self::scenarios::{scenario, scenario_of_libraries, wild_scenario};
+use self::scenarios::{scenario, scenario_of_libraries, ten_times_as_long, wild_scenario};
 use super::super::{Detail, each};
 use super::{Experience, run};
 use crate::measure::Run;
@@ -17,8 +17,9 @@ use crate::sweep::worst_401_share;
 /// How many scenarios are drawn, and how often each is simulated.
 const SCENARIOS: u64 = 24;
 const SEEDS: u64 = 24;
-/// How many are drawn when it is worth a while.
+/// How many are drawn when it is worth a while, and how many of long ones.
 const MANY: u64 = 1_200;
+const LONG: u64 = 200;
 /// How many standard errors are no chance any more: there are some 1,500 comparisons, of numbers that are not all normal.
 const FAR: f64 = 5.5;
 /// How exactly a mean can be told, in requests or in seconds: one of a few runs may be certain by chance.
@@ -140,11 +141,14 @@ fn so_do_runs_that_are_wild() {
 
 /// A search for what is still wrong, after a change of the simulator.
 #[test]
-#[ignore = "takes four minutes, if it is compiled for speed: CONTRIBUTING.md"]
+#[ignore = "takes eight minutes, if it is compiled for speed: CONTRIBUTING.md"]
 fn so_do_many_more() {
     all_agree(0..MANY, scenario);
     all_agree(0..MANY, scenario_of_libraries);
     all_agree((0..MANY).filter(is_free), wild_scenario);
+    all_agree(0..LONG, |number| ten_times_as_long(&scenario(number)));
+    all_agree(0..LONG, |number| ten_times_as_long(&scenario_of_libraries(number)));
+    all_agree((0..LONG).filter(is_free), |number| ten_times_as_long(&wild_scenario(number)));
 }
 
 fn is_free(number: &u64) -> bool {
