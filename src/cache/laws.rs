@@ -33,6 +33,7 @@ enum Op {
     Invalidate,
     Preload { keys: Vec<(usize, u64)>, freshness: Freshness, age: Span },
     Pass(Span),
+    OthersWait(usize),
 }
 
 fn algorithm() -> impl Strategy<Value = Algorithm> {
@@ -70,6 +71,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (keys(), freshness(), span(0..60))
             .prop_map(|(keys, freshness, age)| Op::Preload { keys, freshness, age }),
         6 => span(0..20).prop_map(Op::Pass),
+        1 => (0..4_usize).prop_map(Op::OthersWait),
     ]
 }
 
@@ -209,6 +211,8 @@ struct Watched {
     policy: Policy,
     now: Time,
     next_ticket: Ticket,
+    /// How many wait whom the cache was only told of.
+    others: usize,
     /// Each open lookup, and the keys that it was tried with in vain.
     open: BTreeMap<Ticket, (Class, Option<KeyVersion>)>,
     /// When each was asked.
@@ -235,6 +239,7 @@ impl Watched {
             policy,
             now: Time::ZERO,
             next_ticket: 0,
+            others: 0,
             open: BTreeMap::new(),
             asked: BTreeMap::new(),
             in_flight: Vec::new(),
@@ -308,7 +313,7 @@ impl Watched {
         answer: &Answer<()>,
     ) -> Result<(), TestCaseError> {
         if *answer == Answer::Shed {
-            let crowded = self.open.len() >= self.policy.max_waiters as usize;
+            let crowded = self.open.len() + self.others >= self.policy.max_waiters as usize;
             let busy = self.in_flight.len() >= self.policy.max_concurrent_fetches();
             let may_not_join = matches!(self.policy.coalescing, Coalescing::None | Coalescing::Kid)
                 || !self.policy.coalescing_max_age.is_infinite();
@@ -421,6 +426,8 @@ impl Watched {
             Standing::Joins { fetch, room, .. } => {
                 prop_assert!(out.is_empty() && self.open.contains_key(&ticket) && room > 0);
                 prop_assert!(self.in_flight.contains(&fetch));
+                let waiting = self.open.len() + self.others;
+                prop_assert!(waiting <= self.policy.max_waiters as usize, "others leave room for nobody");
                 let after = self.standings();
                 prop_assert!(
                     before.iter().zip(&after).all(|(old, new)| same_but_for_room(old, new, room == 1)),
@@ -553,6 +560,11 @@ impl Watched {
                 self.now = self.now + span;
                 Ok(())
             }
+            Op::OthersWait(others) => {
+                self.others = others;
+                self.cache.others_wait(others);
+                Ok(())
+            }
         }
     }
 
@@ -677,6 +689,8 @@ impl Played {
                 self.now = self.now + *span;
                 None
             }
+            // How a cache rests says nothing of those who wait.
+            Op::OthersWait(_) => None,
         }
     }
 
