@@ -140,7 +140,7 @@ impl Track {
             if let Some(at) = bin.last_denied {
                 last_denied = last_denied.max(Some(at));
                 if denied as f64 <= below * total as f64 {
-                    let others = (below * total as f64) as u64 - denied;
+                    let others = ((below * total as f64) as u64).saturating_sub(denied);
                     (recovered, following) = (bin.denial_before(others, self.step), total);
                 }
             }

@@ -538,6 +538,9 @@ impl<'p> Simulation<'p> {
                 if let Some(leader) = leader {
                     leader.followed_until(self.now, mass);
                 }
+                if let Some(stretch) = &mut self.cells[cell].stretch {
+                    stretch.is_broken = true;
+                }
             }
         }
     }

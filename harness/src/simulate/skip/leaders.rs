@@ -63,28 +63,8 @@ impl Simulation<'_> {
         self.started += 1;
         self.catch_up();
         self.count_followers(instance);
-        let it = &self.flows[flow];
-        let Some(token) = it.token(&self.service.world, ticket) else { return };
-        let holder = if it.is_of_sessions() { self.clients.any_holder(it.lane.key) } else { None };
-        let arrival = Arrival {
-            at: self.now,
-            stream: it.lane.stream,
-            session: holder.map(|(session, _)| session),
-            replica: instance / self.plan.workers,
-            connection: 0,
-        };
-        let leader = Leader {
-            instance,
-            cache: self.service.cache_of(instance),
-            flow,
-            arrival,
-            token: token.facts,
-            token_number: holder.map_or(0, |(_, number)| number),
-            followers: Vec::new(),
-            survival: self.clients.survival(it.lane.key),
-            has_tried: false,
-            given_up: false,
-        };
+        let Some(token) = self.flows[flow].token(&self.service.world, ticket) else { return };
+        let leader = self.leader(flow, instance, token.facts);
         self.leaders.insert(ticket, leader);
         self.instances[instance as usize].leaders.insert(ticket);
         let cell = self.cell(instance, flow);
@@ -101,6 +81,31 @@ impl Simulation<'_> {
         }
         self.cells[cell].leader = Some(ticket);
         self.settle();
+    }
+
+    /// A request of a flow that comes now.
+    fn leader(&mut self, flow: usize, instance: u32, token: TokenFacts) -> Leader {
+        let it = &self.flows[flow];
+        let holder = if it.is_of_sessions() { self.clients.any_holder(it.lane.key) } else { None };
+        let arrival = Arrival {
+            at: self.now,
+            stream: it.lane.stream,
+            session: holder.map(|(session, _)| session),
+            replica: instance / self.plan.workers,
+            connection: 0,
+        };
+        Leader {
+            instance,
+            cache: self.service.cache_of(instance),
+            flow,
+            arrival,
+            token,
+            token_number: holder.map_or(0, |(_, number)| number),
+            followers: Vec::new(),
+            survival: self.clients.survival(it.lane.key),
+            has_tried: false,
+            given_up: false,
+        }
     }
 
     /// The requests of a flow wait for a fetch: with a leader, if one of them waits already. Returns until when.
@@ -125,9 +130,6 @@ impl Simulation<'_> {
             self.cells[cell].mode = Mode::Follows(mass);
             if let Some(leader) = self.leaders.get_mut(&leader) {
                 leader.followed_from(self.now, mass);
-            }
-            if let Some(stretch) = &mut self.cells[cell].stretch {
-                stretch.is_broken = true;
             }
         }
         let (following, per_second) = self.following(instance, cache);
