@@ -107,16 +107,12 @@ impl<T> Sessions<T> {
         self.queue.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// The sessions that ask for a token now; each waits for its answer.
-    pub(crate) fn due(&mut self, now: Time) -> Vec<Renewal> {
-        let mut due = Vec::new();
-        while let Some((_, session)) = self.first_due(|at| at <= now) {
-            if let Some(Due { forced, relogin, .. }) = self.sessions[session as usize].due.take() {
-                due.push(Renewal { session, forced, relogin });
-            }
-            self.tidy();
-        }
-        due
+    /// A session that asks for a token now, if any does; it waits for its answer.
+    pub(crate) fn due(&mut self, now: Time) -> Option<Renewal> {
+        let (_, session) = self.first_due(|at| at <= now)?;
+        let due = self.sessions[session as usize].due.take();
+        self.tidy();
+        due.map(|Due { forced, relogin, .. }| Renewal { session, forced, relogin })
     }
 
     /// Lets every session renew in time as long as its answers come before a moment, each `took` after it has asked, and
@@ -254,6 +250,10 @@ mod tests {
         sessions
     }
 
+    fn all_due(sessions: &mut Sessions<Span>, now: Time) -> Vec<Renewal> {
+        std::iter::from_fn(|| sessions.due(now)).collect()
+    }
+
     const REJECTED: (Outcome, bool) = (Outcome::Rejected(401), true);
 
     #[test]
@@ -274,13 +274,13 @@ mod tests {
     fn a_token_is_renewed_in_time() {
         let mut sessions = sessions("");
         let first = sessions.next_due().unwrap();
-        assert_eq!(sessions.due(first - Span::from_secs(1)), []);
-        let renewal = sessions.due(first).remove(0);
+        assert_eq!(sessions.due(first - Span::from_secs(1)), None);
+        let renewal = sessions.due(first).unwrap();
         assert!(!renewal.forced && !renewal.relogin);
         sessions.renewed(renewal.session, Span::INFINITE, at(50));
         let Held { token, number } = sessions.held(renewal.session);
         assert_eq!((*token, *number), (Span::INFINITE, 1));
-        assert!(sessions.due(at(130)).contains(&renewal));
+        assert!(all_due(&mut sessions, at(130)).contains(&renewal));
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
                 answers.pop_first();
                 in_turn.renewed(session, token(asked), next);
             }
-            for Renewal { session, .. } in in_turn.due(next) {
+            while let Some(Renewal { session, .. }) = in_turn.due(next) {
                 answers.insert((next + took, session, next));
                 asked_in_turn.push(next);
             }
@@ -330,7 +330,7 @@ mod tests {
         sessions.ended(session, 0, REJECTED, at(2));
         let due = sessions.sessions[session as usize].due.unwrap();
         assert_eq!((due.at, due.forced), (at(3), true));
-        let renewal = sessions.due(at(3)).into_iter().find(|due| due.session == session).unwrap();
+        let renewal = all_due(&mut sessions, at(3)).into_iter().find(|due| due.session == session).unwrap();
         assert!(renewal.forced && !renewal.relogin);
         sessions.ended(session, 0, REJECTED, at(3));
         assert_eq!(sessions.sessions[session as usize].due, None, "it is asking already");
@@ -353,7 +353,7 @@ mod tests {
                 sessions.ended(session, number, REJECTED, now);
             }
             assert_eq!(sessions.next_due(), Some(now));
-            let renewals = sessions.due(now);
+            let renewals = all_due(&mut sessions, now);
             assert_eq!(renewals.len(), 10);
             renewals.iter().for_each(|renewal| sessions.renewed(renewal.session, Span::ZERO, now));
             assert!(sessions.queue.len() <= MOST_ENTRIES * 10);
@@ -369,7 +369,7 @@ mod tests {
 
         let mut relogin = sessions("on_reject = \"relogin\"");
         relogin.ended(0, 0, REJECTED, at(0));
-        let renewal = relogin.due(at(0)).into_iter().find(|due| due.session == 0).unwrap();
+        let renewal = all_due(&mut relogin, at(0)).into_iter().find(|due| due.session == 0).unwrap();
         assert!(renewal.forced && renewal.relogin);
     }
 
@@ -386,9 +386,9 @@ mod tests {
     fn a_failed_renewal_is_tried_again() {
         let mut sessions = sessions("");
         let first = sessions.next_due().unwrap();
-        let renewal = sessions.due(first).remove(0);
+        let renewal = sessions.due(first).unwrap();
         sessions.not_renewed(renewal, first);
-        let again = sessions.due(first + Span::from_secs(1));
+        let again = all_due(&mut sessions, first + Span::from_secs(1));
         assert!(again.contains(&renewal));
     }
 }

@@ -260,8 +260,8 @@ impl Generator {
                 }
                 continue;
             }
-            let due = self.sessions.borrow_mut().due(now);
-            for renewal in due {
+            let due = || self.sessions.borrow_mut().due(now);
+            for renewal in std::iter::from_fn(due) {
                 self.fold.borrow_mut().token_requested(now, renewal.forced);
                 tokio::task::spawn_local(Rc::clone(&self).renew(renewal));
             }

@@ -106,7 +106,7 @@ impl<'p> Simulation<'p> {
                 None => self.sessions.not_renewed(renewal, self.now),
             }
         }
-        for renewal in self.sessions.due(self.now) {
+        while let Some(renewal) = self.sessions.due(self.now) {
             self.renew(renewal);
         }
         Ok(())

@@ -193,7 +193,7 @@ impl<'p> Clients<'p> {
         for (session, number) in self.struck(now, fold) {
             self.sessions.rejected(session, number, now);
         }
-        for renewal in self.sessions.due(now) {
+        while let Some(renewal) = self.sessions.due(now) {
             fold.token_requested(now, renewal.forced);
             let issued = world.issue(now);
             let expires = world.pace().unix(now) + self.plan.token_lifetime;
@@ -224,7 +224,10 @@ impl<'p> Clients<'p> {
         self.sessions.renewed(session, token, now);
         self.thin_out(before, 1.0);
         if before != after {
-            self.held_mut(before).by.retain(|holder| *holder != session);
+            let held = self.held_mut(before);
+            if let Some(place) = held.by.iter().position(|holder| *holder == session) {
+                held.by.swap_remove(place);
+            }
             self.held_mut(after).by.push(session);
         }
         self.threaten(after, session, now, before != after);
