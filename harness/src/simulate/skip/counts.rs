@@ -3,7 +3,6 @@
 //! How many an instance got in a stretch is drawn when the stretch has ended. When these fell is drawn at the end of the
 //! run for all stretches of one kind together, given their sum: so the counts of instances and of windows agree.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use keyquake_core::{Span, Time};
@@ -89,7 +88,7 @@ impl Stretch {
 /// All stretches that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    profiles: BTreeMap<Kind, Profile>,
+    profiles: Vec<(Kind, Profile)>,
 }
 
 /// How stretches of one kind lie in time. Intensities of whole steps and of parts of steps are kept apart.
@@ -154,7 +153,7 @@ impl Counts {
         if !Fold::counts_by_instance(flow.ruling) {
             if stretch.expected > 0.0 {
                 flow.tick(until);
-                let profile = self.profiles.entry(kind).or_insert_with(|| Profile::new(flow, from, until));
+                let profile = self.profile(kind, flow, stretch);
                 profile.add(flow, stretch, stretch.expected);
                 profile.expected += stretch.expected;
             }
@@ -185,20 +184,32 @@ impl Counts {
                 fold.count_at(instance, &Batch { count, ..batch.clone() }, ended);
             }
         }
-        let profile = self.profiles.entry(kind).or_insert_with(|| Profile::new(flow, from, until));
+        let profile = self.profile(kind, flow, stretch);
         profile.add(flow, stretch, count as f64);
         profile.count += count;
+    }
+
+    /// The profile of a kind. Most often it is the one that the flow's last stretch was added to.
+    fn profile(&mut self, kind: Kind, flow: &mut Flow, stretch: &Stretch) -> &mut Profile {
+        let is_it = |place: &usize| self.profiles.get(*place).is_some_and(|(known, _)| *known == kind);
+        let known = Some(flow.profile).filter(is_it).or_else(|| (0..self.profiles.len()).find(is_it));
+        flow.profile = known.unwrap_or_else(|| {
+            self.profiles.push((kind, Profile::new(flow, stretch.from, stretch.until)));
+            self.profiles.len() - 1
+        });
+        &mut self.profiles[flow.profile].1
     }
 
     /// Draws when the requests of all stretches fell, and counts them as the fleet's. Of some steps it is told apart into which
     /// of them.
     pub(super) fn finish(
-        self,
+        mut self,
         fold: &mut Fold,
         flows: &[Flow],
         told_apart: &[Range<usize>],
         rng: &mut ChaCha8Rng,
     ) {
+        self.profiles.sort_unstable_by_key(|(kind, _)| *kind);
         for ((segment, lane, outcome, ruling), mut profile) in self.profiles {
             profile.count += poisson(profile.expected, rng);
             let Some(flow) = flows.iter().find(|flow| flow.lane == lane) else { continue };

@@ -44,6 +44,8 @@ pub(super) struct Flow {
     /// What the checks after the signature say of it.
     pub(super) claims: Result<(), Rejection>,
     pub(super) ruling: Ruling,
+    /// Which profile the last of them were counted in.
+    pub(super) profile: usize,
     /// At how many instances some of them are still to be counted.
     pub(super) stretches: u32,
     /// At how many instances they are rejected at once, and denied.
@@ -91,6 +93,7 @@ impl Flow {
             token: None,
             claims: Ok(()),
             ruling: Ruling::MustPass,
+            profile: 0,
             stretches: 0,
             rejecting: 0,
             denying: 0,
