@@ -1,7 +1,7 @@
-//! Instances that walk in a circle leap over it.
+//! Instances that walk in a circle leap over it, from where they are on their way there.
 //!
-//! Where a fetch leads back to the state that it came from, and no token meets anything else meanwhile, all such fetches until
-//! something else happens are drawn at once.
+//! Where a fetch leads back to the state that it came from, perhaps after others, and no token meets anything else meanwhile, all
+//! these fetches until something else happens are drawn at once.
 
 use std::rc::Rc;
 
@@ -9,8 +9,9 @@ use keyquake_core::{Rejection, Span, Time};
 use rand_distr::{Distribution, Exp1, StandardNormal};
 
 use super::Simulation;
+use super::flow::Flow;
 use super::groups::GroupId;
-use super::states::{Actor, Deed, During, Holds, StateId};
+use super::states::{Actor, Deed, During, Holds, StateId, StepId};
 use super::walk::{SURELY, Walk};
 use crate::observe::Outcome;
 use crate::oracle::Ruling;
@@ -20,28 +21,42 @@ use crate::simulate::world::Served;
 /// How many fetches before a horizon are drawn one by one at least, and how many seconds lie between those that all are.
 const DRAWN: f64 = 64.0;
 const SLOW: f64 = 1.0;
-/// How many are expected at least where a leap is worth its while.
-const WORTH_IT: f64 = 1.0;
+/// The most legs of a round.
+const MAX_LEGS: usize = 4;
+/// More than so many are expected where a leap is worth its while.
+const WORTH_IT: f64 = 0.02;
 /// Before any moment that is drawn, in seconds.
 const NOT_YET: f64 = -1.0;
 /// By when the first event of a Poisson process has surely happened, in events that are expected by then.
 const SURELY_ONE: f64 = 40.0;
 
-/// Fetches that lead back to where they came from, as long as nothing else happens.
+/// Fetches of which the last leads back to where it came from, as all do that follow it as long as nothing else happens.
 #[derive(Debug)]
 pub(super) struct Round {
     /// What the requests of each flow meet.
     met: Vec<Met>,
+    /// How one fetch after the other comes; all others as the last of these.
+    legs: Vec<Leg>,
+    served: Served,
+    took: Span,
+    /// The mean and the variance of the time from the end of a fetch of the last leg to the end of the next, in seconds.
+    cycle: (f64, f64),
+}
+
+/// How a fetch comes, and where it leads.
+#[derive(Debug)]
+struct Leg {
+    from: StateId,
+    /// Known when a fetch was found that begins on it.
+    to: Option<(StateId, Holds)>,
     /// How many phases of the state it may go through: later ones it never gets to.
     phases: usize,
     /// When requests act.
     acting: Vec<Acting>,
-    served: Served,
-    took: Span,
-    /// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
-    cycle: (f64, f64),
-    /// Whether those who cause a fetch wait for it.
+    /// Whether those who cause the fetch wait for it.
     waits: bool,
+    /// For how long requests of each flow come of which one fetch makes all wait, in seconds.
+    waited: Vec<f64>,
 }
 
 /// What all requests of a flow meet in a round.
@@ -67,6 +82,31 @@ struct Acting {
 /// the same flows. How many sessions hold which key need not be asked: where it would make a difference there is no round.
 #[derive(Debug, Default)]
 pub(super) struct Rounds(Vec<(StateId, GroupId, Option<Rc<Round>>)>);
+
+impl Round {
+    /// How a fetch comes that follows so many.
+    fn leg(&self, fetches: u64) -> &Leg {
+        let last = self.legs.len() - 1;
+        &self.legs[usize::try_from(fetches).map_or(last, |fetches| fetches.min(last))]
+    }
+
+    /// For how long requests come that so many fetches make wait, in seconds, of the flow in this place.
+    fn waited(&self, place: usize, fetches: u64) -> f64 {
+        let before = self.legs.len() as u64 - 1;
+        let on_the_way: f64 = (0..before.min(fetches)).map(|leg| self.leg(leg).waited[place]).sum();
+        on_the_way + self.leg(before).waited[place] * fetches.saturating_sub(before) as f64
+    }
+
+    /// Where so many fetches lead from a state, and until when that holds.
+    fn leads(&self, (mut state, mut holds_until): (StateId, Time), fetches: u64) -> (StateId, Time) {
+        let taken = usize::try_from(fetches).unwrap_or(usize::MAX);
+        for (to, holds) in self.legs.iter().take(taken).filter_map(|leg| leg.to) {
+            state = to;
+            holds_until = if holds == Holds::Forever { Time::NEVER } else { holds_until };
+        }
+        (state, holds_until)
+    }
+}
 
 impl Acting {
     /// How many that comes to.
@@ -96,40 +136,61 @@ struct Drawn {
 }
 
 impl Simulation<'_> {
-    /// Leaps over fetches of an instance if they repeat each other. Returns whether it has.
+    /// Leaps over fetches of an instance if they repeat each other, from the end of the one that is under way. Returns whether
+    /// it has.
     pub(super) fn leap(&mut self, instance: u32) -> bool {
-        let walk = self.instances[instance as usize].walk.as_ref().filter(|walk| walk.fetch.is_none());
-        let Some(&Walk { state, since, holds_until, phase, .. }) = walk else { return false };
+        let Some(walk) = self.instances[instance as usize].walk else { return false };
+        let Walk { state, since, holds_until, phase, .. } = walk.landed(&self.states);
         let Some(horizon) = self.next_turn().map(|turn| turn.min(holds_until)) else { return false };
-        let round = self.round(instance, state).filter(|round| phase < round.phases);
+        let round = self.round(instance, state).filter(|round| phase < round.leg(0).phases);
         let Some(round) = round else { return false };
+        if walk.fetch.is_some_and(|(step, _)| !self.begins_with(&round, step)) {
+            return false;
+        }
         let latest = horizon - round.took;
-        if latest.since(self.now).as_secs_f64() < WORTH_IT * round.cycle.0 {
+        if latest.since(self.now.max(since)).as_secs_f64() <= WORTH_IT * round.cycle.0 {
             return false;
         }
         let drawn = self.draw(instance, since, &round, latest);
         for asked in drawn.last.into_iter().flatten() {
             self.service.note_fetch(instance, &round.served, (asked, asked + round.took));
         }
-        for met in &round.met {
+        for (place, met) in round.met.iter().enumerate() {
             self.resume(instance, met.flow, met.outcome);
-            let waiting = self.waiting(state, met.flow, &round) * drawn.count as f64;
+            let waited = round.waited(place, drawn.count);
+            let waiting = self.flows[met.flow].requests.per_second() * waited;
             self.let_wait(instance, met.flow, waiting, (round.took, drawn.ended));
             self.let_end_meanwhile(instance, met, &round, &drawn);
         }
         let lands = drawn.ended.max(latest);
         // With a turn everybody is looked at.
-        let waits = round.acting.first().map_or(0.0, |acting| acting.from);
+        let waits = round.leg(drawn.count).acting.first().map_or(0.0, |acting| acting.from);
         let acts = lands.max(drawn.ended + Span::from_secs(1).scale(waits));
         let acts = if self.turns.front().is_some_and(|turn| *turn <= acts) { Time::NEVER } else { acts };
         let own = &mut self.instances[instance as usize];
         (own.lands, own.acts) = (lands, acts);
+        let (state, holds_until) = round.leads((state, holds_until), drawn.count);
         own.walk = Some(Walk { state, since: drawn.ended, holds_until, phase: 0, fetch: None });
         self.alarm(instance, acts);
         true
     }
 
-    /// The fetches that lead from a state back to it, if all do until the next turn.
+    /// Whether requests meet the same during a fetch as in the round that follows, and for the same reason.
+    fn begins_with(&mut self, round: &Round, step: StepId) -> bool {
+        round.met.iter().all(|met| {
+            let Flow { kind, claims, .. } = self.flows[met.flow];
+            let checked = self.states.during(step, kind).and_then(During::checked);
+            let outcome = checked.map(|checked| self.service.outcome(checked.and(claims)));
+            outcome == Some(met.outcome) && !self.is_denied(met)
+        })
+    }
+
+    /// Whether requests are denied: why they are may be another reason after every fetch.
+    fn is_denied(&self, met: &Met) -> bool {
+        self.flows[met.flow].ruling == Ruling::MustPass && !matches!(met.outcome, Outcome::Accepted(_))
+    }
+
+    /// The fetches that lead from a state into a circle, if all do until the next turn.
     fn round(&mut self, instance: u32, state: StateId) -> Option<Rc<Round>> {
         let group = self.groups.of(instance);
         if let Some(known) = self.rounds.known(state, group) {
@@ -146,26 +207,45 @@ impl Simulation<'_> {
         if !self.service.world.is_steady(self.now) {
             return None;
         }
-        let acting = self.acting(instance, state);
         let served = self.service.world.ask(self.now, instance);
         let (number, took) = (self.states.served(&served)?, served.took()?);
         if took >= self.plan.traffic.timeout {
             return None;
         }
-        let cycle = cycle(&acting, took.as_secs_f64());
-        let mut round = Round { met: Vec::new(), phases: 0, acting, served, took, cycle, waits: false };
+        let mut round = Round { met: Vec::new(), legs: Vec::new(), served, took, cycle: (0.0, 0.0) };
+        let mut from = state;
+        while round.legs.len() < MAX_LEGS {
+            let leg = self.leg(instance, (from, number), &mut round)?;
+            let (to, _) = leg.to?;
+            round.cycle = cycle(&leg.acting, took.as_secs_f64());
+            round.legs.push(leg);
+            if to == from {
+                for leg in &mut round.legs {
+                    leg.waited = round.met.iter().map(|met| self.waited(met.flow, leg, took)).collect();
+                }
+                return self.is_calm(&round).then_some(round);
+            }
+            from = to;
+        }
+        None
+    }
+
+    /// How a fetch comes that is served so, and where it leads from a state.
+    fn leg(&mut self, instance: u32, (from, served): (StateId, usize), round: &mut Round) -> Option<Leg> {
+        let acting = self.acting(instance, from);
+        let mut leg = Leg { from, to: None, phases: 0, acting, waits: false, waited: Vec::new() };
         let mut expected = 0.0;
-        for phase in 0..=self.states.phases(state).len() {
+        for phase in 0..=self.states.phases(from).len() {
             // What is never reached need not be a part of it.
             if expected < SURELY_ONE {
-                let deed = Deed { phase, actor: Actor::Timer, served: number };
-                self.go_round(instance, deed, state, &mut round)?;
-                round.phases = phase + 1;
+                let deed = Deed { phase, actor: Actor::Timer, served };
+                self.go_round(instance, deed, &mut leg, round)?;
+                leg.phases = phase + 1;
             }
-            let acting = round.acting.iter().filter(|acting| acting.phase == phase);
+            let acting = leg.acting.iter().filter(|acting| acting.phase == phase);
             expected += acting.map(Acting::amount).sum::<f64>();
         }
-        (expected > 0.0 && self.is_calm(state, &round)).then_some(round)
+        (expected > 0.0).then_some(leg)
     }
 
     /// Until when it is known which flows there are: the first token of a new key may come with any renewal.
@@ -193,16 +273,16 @@ impl Simulation<'_> {
         of_phase.chain(timer).filter(|acting| acting.per_second > 0.0).collect()
     }
 
-    /// Notes how requests end in one phase of a round and during the fetches that begin in it. `None` if these lead
+    /// Notes how requests end in one phase of a leg and during the fetches that begin in it. `None` if these lead
     /// elsewhere, or requests of one flow end differently.
-    fn go_round(&mut self, instance: u32, deed: Deed, state: StateId, round: &mut Round) -> Option<()> {
-        let phases = self.states.phases(state).len();
+    fn go_round(&mut self, instance: u32, deed: Deed, leg: &mut Leg, round: &mut Round) -> Option<()> {
+        let phases = self.states.phases(leg.from).len();
         if deed.phase == phases {
-            if self.states.wakes(state).is_none() {
+            if self.states.wakes(leg.from).is_none() {
                 return Some(());
             }
             let deed = Deed { phase: phases - 1, ..deed };
-            return self.go_along(instance, deed, state, round);
+            return self.go_along(instance, deed, leg, round);
         }
         for place in 0..self.live.len() {
             let flow = self.live[place];
@@ -210,19 +290,20 @@ impl Simulation<'_> {
                 continue;
             }
             let kind = self.flows[flow].kind;
-            match self.states.phases(state)[deed.phase].meets[kind] {
+            match self.states.phases(leg.from)[deed.phase].meets[kind] {
                 Some(checked) => self.note((flow, checked), false, round)?,
-                None => self.go_along(instance, Deed { actor: Actor::Token(kind), ..deed }, state, round)?,
+                None => self.go_along(instance, Deed { actor: Actor::Token(kind), ..deed }, leg, round)?,
             }
         }
         Some(())
     }
 
     /// Notes how requests end during a fetch of a round.
-    fn go_along(&mut self, instance: u32, deed: Deed, state: StateId, round: &mut Round) -> Option<()> {
-        let id = self.states.step(state, deed)?;
+    fn go_along(&mut self, instance: u32, deed: Deed, leg: &mut Leg, round: &mut Round) -> Option<()> {
+        let id = self.states.step(leg.from, deed)?;
         let step = *self.states.found(id);
-        if step.to != state || matches!(step.holds, Holds::For(_)) {
+        let leads = (step.to, step.holds);
+        if *leg.to.get_or_insert(leads) != leads || matches!(step.holds, Holds::For(_)) {
             return None;
         }
         for place in 0..self.live.len() {
@@ -238,7 +319,7 @@ impl Simulation<'_> {
             }
             if let Some(acted) = step.actor.filter(|_| deed.actor == Actor::Token(kind)) {
                 self.note((flow, acted.checked), false, round)?;
-                round.waits |= acted.waits;
+                leg.waits |= acted.waits;
             }
         }
         Some(())
@@ -266,39 +347,42 @@ impl Simulation<'_> {
     }
 
     /// Whether nothing that is not foreseen could change what comes: no key's share, unless it makes no difference.
-    fn is_calm(&self, state: StateId, round: &Round) -> bool {
+    fn is_calm(&self, round: &Round) -> bool {
         let reacts = self.plan.traffic.on_reject != OnReject::Keep;
         let acts = |flow: usize| {
-            let phases = self.states.phases(state).iter();
+            let phases = round.legs.iter().flat_map(|leg| self.states.phases(leg.from));
             phases.map(|phase| phase.meets[self.flows[flow].kind].is_none()).collect::<Vec<bool>>()
         };
-        let mut of_sessions = Vec::new();
-        let mut waits = 0.0;
-        for Met { flow, outcome, .. } in &round.met {
-            waits += self.waiting(state, *flow, round);
-            if self.flows[*flow].is_of_sessions() {
-                of_sessions.push((*flow, *outcome));
-            }
-        }
+        let of_sessions: Vec<(usize, Outcome)> = round
+            .met
+            .iter()
+            .filter(|met| self.flows[met.flow].is_of_sessions())
+            .map(|met| (met.flow, met.outcome))
+            .collect();
         let stream = |flow: usize| self.flows[flow].lane.stream;
         let differ = |pair: &[(usize, Outcome)]| {
             let [(one, met), (other, others)] = [pair[0], pair[1]];
             stream(one) == stream(other) && (met != others || acts(one) != acts(other))
         };
         let is_rejected = |(_, outcome): &(usize, Outcome)| matches!(outcome, Outcome::Rejected(_));
-        self.has_room_for(waits)
+        let has_room = |leg: &Leg| {
+            let rates = round.met.iter().map(|met| self.flows[met.flow].requests.per_second());
+            self.has_room_for(rates.zip(&leg.waited).map(|(rate, waited)| rate * waited).sum())
+        };
+        round.legs.iter().all(has_room)
+            && (round.legs.len() == 1 || !round.met.iter().any(|met| self.is_denied(met)))
             && !of_sessions.windows(2).any(differ)
             && !(reacts && of_sessions.iter().any(is_rejected))
     }
 
     /// Draws when the fetches of a round begin from now on, none of them later than `latest`.
     fn draw(&mut self, instance: u32, since: Time, round: &Round, latest: Time) -> Drawn {
-        let (now, took, status) = (self.now, round.took.as_secs_f64(), round.served.status);
-        // In seconds from now.
+        let (now, took, status) = (self.now.max(since), round.took.as_secs_f64(), round.served.status);
+        // In seconds from now, or from the end of the fetch that is under way.
         let latest = latest.since(now).as_secs_f64();
         let rng = &mut self.instances[instance as usize].rng;
         let mut counting = self.service.counter().of(status, now);
-        let acting_now = later(&round.acting, now.since(since).as_secs_f64());
+        let acting_now = later(&round.leg(0).acting, now.since(since).as_secs_f64());
         let mut asked = first_arrival(&acting_now, Exp1.sample(rng));
         let (mut count, mut last, mut end) = (0, [NOT_YET; 2], NOT_YET);
         while asked < latest {
@@ -309,14 +393,15 @@ impl Simulation<'_> {
             (last, count) = ([last[1], asked], count + 1);
             end = asked + took;
             // Many at once, and then many of those that are left.
-            while let Some(many) = surely_fit(latest - end, round.cycle) {
+            let is_in_circle = count + 1 >= round.legs.len() as u64;
+            while let Some(many) = surely_fit(latest - end, round.cycle).filter(|_| is_in_circle) {
                 let luck: f64 = StandardNormal.sample(rng);
                 let (mean, variance) = round.cycle;
                 let passed = (many * mean + luck * (variance * many).sqrt()).max(0.0);
                 counting.spread((end, end + passed), (1.0 / mean, variance / mean.powi(3)));
                 (end, count) = (end + passed, count + many as u64);
             }
-            asked = end + first_arrival(&round.acting, Exp1.sample(rng));
+            asked = end + first_arrival(&round.leg(count).acting, Exp1.sample(rng));
         }
         let at = |seconds: f64| (seconds > NOT_YET).then(|| now + Span::from_secs(1).scale(seconds));
         Drawn { count, last: last.map(at), ended: at(end).unwrap_or(since) }
@@ -332,13 +417,14 @@ impl Simulation<'_> {
         }
     }
 
-    /// How many requests of a flow wait for one fetch of a round, as expected: the one that caused it, and those that join.
-    fn waiting(&self, state: StateId, flow: usize, round: &Round) -> f64 {
-        let phases = self.states.phases(state);
+    /// For how long requests of a flow come that wait for the fetch of a leg, in seconds: for the one that causes it, and those
+    /// that join.
+    fn waited(&self, flow: usize, leg: &Leg, took: Span) -> f64 {
+        let phases = self.states.phases(leg.from);
         let phase = phases.iter().rposition(|phase| phase.meets[self.flows[flow].kind].is_none());
-        let in_phase = |acting: &&Acting| round.waits && Some(acting.phase) == phase;
-        let Some(acting) = round.acting.iter().find(in_phase) else { return 0.0 };
-        self.flows[flow].requests.per_second() * (1.0 / acting.per_second + round.took.as_secs_f64())
+        let in_phase = |acting: &&Acting| leg.waits && Some(acting.phase) == phase;
+        let acting = leg.acting.iter().find(in_phase);
+        acting.map_or(0.0, |acting| 1.0 / acting.per_second + took.as_secs_f64())
     }
 }
 

@@ -8,7 +8,7 @@ use keyquake_core::{Span, Time};
 use super::Simulation;
 use super::counts;
 use super::flow::Flow;
-use super::states::{Acted, Actor, Deed, During, Holds, StateId, StepId};
+use super::states::{Acted, Actor, Deed, During, Holds, StateId, States, StepId};
 use crate::observe::{Batch, Outcome};
 use crate::scenario::OnReject;
 use crate::simulate::world::Served;
@@ -17,7 +17,7 @@ use crate::simulate::world::Served;
 pub(super) const SURELY: f64 = 6.0;
 
 /// Where an instance is.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
     pub(super) state: StateId,
     /// When it got there.
@@ -27,6 +27,20 @@ pub(super) struct Walk {
     pub(super) phase: usize,
     /// The fetch that is under way, and when it ends.
     pub(super) fetch: Option<(StepId, Time)>,
+}
+
+impl Walk {
+    /// Where it is when the fetch has ended that is under way.
+    pub(super) fn landed(self, states: &States) -> Self {
+        let Some((step, ended)) = self.fetch else { return self };
+        let step = states.found(step);
+        let holds_until = match step.holds {
+            Holds::AsBefore => self.holds_until,
+            Holds::For(span) => self.since + span,
+            Holds::Forever => Time::NEVER,
+        };
+        Self { state: step.to, since: ended, holds_until, phase: 0, fetch: None }
+    }
 }
 
 impl Simulation<'_> {
@@ -49,14 +63,8 @@ impl Simulation<'_> {
     pub(super) fn walk_on(&mut self, instance: u32) -> bool {
         let now = self.now;
         let Some(walk) = &mut self.instances[instance as usize].walk else { return false };
-        if let Some((step, ended)) = walk.fetch.take_if(|(_, ends)| *ends <= now) {
-            let step = self.states.found(step);
-            let holds_until = match step.holds {
-                Holds::AsBefore => walk.holds_until,
-                Holds::For(span) => walk.since + span,
-                Holds::Forever => Time::NEVER,
-            };
-            *walk = Walk { state: step.to, since: ended, holds_until, phase: 0, fetch: None };
+        if walk.fetch.is_some_and(|(_, ends)| ends <= now) {
+            *walk = walk.landed(&self.states);
         }
         if walk.holds_until <= now {
             self.get_up(instance);
@@ -192,7 +200,9 @@ impl Simulation<'_> {
         if let Some(walk) = &mut self.instances[instance as usize].walk {
             walk.fetch = Some((id, ends));
         }
-        self.look_on_walk(instance);
+        if !self.leap(instance) {
+            self.look_on_walk(instance);
+        }
         for place in 0..self.live.len() {
             let flow = self.live[place];
             let it = &self.flows[flow];
@@ -247,6 +257,7 @@ impl Simulation<'_> {
     pub(super) fn let_wait(&mut self, instance: u32, flow: usize, more: f64, (wait, answered): (Span, Time)) {
         let cell = self.cell(instance, flow);
         if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| more > 0.0) {
+            let answered = stretch.answered.max(answered);
             (stretch.waiting, stretch.wait, stretch.answered) = (stretch.waiting + more, wait, answered);
         }
     }
