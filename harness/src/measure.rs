@@ -152,7 +152,9 @@ impl Run<'_> {
     fn cell(&self) -> Cell {
         let episodes = Episode::all(self);
         let events = if self.metrics_alone { Vec::new() } else { self.events() };
-        let causes = Causes::new(&self.plan.timeline, &self.jwks, &self.plan.caches);
+        // Where nothing was denied nobody asks what the log shows.
+        let log = if self.fold.denials.is_empty() { &[] } else { &self.jwks[..] };
+        let causes = Causes::new(&self.plan.timeline, log, &self.plan.caches);
         Cell {
             parameters: self.plan.parameters.clone(),
             metrics: self.run_metrics(&episodes),
