@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keyquake_core::{Span, Time};
 use rand::rngs::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
+use rand_distr::{Distribution, Poisson, StandardNormal};
 
 use crate::measure::{Bins, CountedFetches};
 use crate::plan::Plan;
@@ -170,8 +170,7 @@ impl OfStatus {
             if expected <= NOTHING {
                 return 0;
             }
-            let luck: f64 = StandardNormal.sample(rng);
-            let came = expected + luck * f64::max(variance, 0.0).sqrt() + left;
+            let came = draw(expected, variance, rng) + left;
             // The nearest whole number. What rounding takes from one bin it gives to the next.
             let count = (came + 0.5) as u64;
             left = came - count as f64;
@@ -180,6 +179,22 @@ impl OfStatus {
     }
 }
 
+/// How many came, of so many expected, whose number has such a variance. It is normal but for its skewness, which is a Poisson
+/// variable's where it varies like one; of too few for that it is one.
+fn draw(expected: f64, variance: f64, rng: &mut ChaCha8Rng) -> f64 {
+    let variance = variance.max(0.0);
+    if expected < FEW && variance > AT_RANDOM * expected {
+        return Poisson::new(expected).map_or(expected, |poisson| poisson.sample(rng));
+    }
+    let luck: f64 = StandardNormal.sample(rng);
+    let skewed = variance / expected * (luck * luck - 1.0) / 6.0;
+    expected + luck * variance.sqrt() + skewed
+}
+
+/// What comes at random varies at least this part as much as a Poisson process: its number, and the time between two.
+pub(super) const AT_RANDOM: f64 = 0.9;
+/// The most in a bin that are few.
+const FEW: f64 = 4.0;
 /// How many bins are passed over together.
 const WORD: usize = 8;
 /// Less than this is what rounding leaves of sums.

@@ -6,19 +6,21 @@
 use std::rc::Rc;
 
 use keyquake_core::{Rejection, Span, Time};
-use rand_distr::{Distribution, Exp1, StandardNormal};
+use rand_distr::{Distribution, Exp1};
 
 use super::Simulation;
 use super::flow::Flow;
 use super::groups::GroupId;
 use super::states::{Actor, Deed, During, Holds, StateId, StepId};
-use super::walk::{SURELY, Walk};
+use super::walk::Walk;
 use crate::observe::Outcome;
 use crate::oracle::Ruling;
 use crate::scenario::OnReject;
+use crate::simulate::counter::AT_RANDOM;
 use crate::simulate::world::Served;
 
-/// How many fetches before a horizon are drawn one by one at least, and how many seconds lie between those that all are.
+/// How many fetches before a horizon are drawn one by one at least, and how many seconds lie between those that all are
+/// unless they come at random: their number in any second varies otherwise than in a long time.
 const DRAWN: f64 = 64.0;
 const SLOW: f64 = 1.0;
 /// The most legs of a round.
@@ -382,7 +384,9 @@ impl Simulation<'_> {
         let latest = latest.since(now).as_secs_f64();
         let rng = &mut self.instances[instance as usize].rng;
         let mut counting = self.service.counter().of(status, now);
-        let acting_now = later(&round.leg(0).acting, now.since(since).as_secs_f64());
+        let (mut legs, circle) = (round.legs.iter(), round.leg(u64::MAX));
+        let first = legs.next().unwrap_or(circle);
+        let acting_now = later(&first.acting, now.since(since).as_secs_f64());
         let mut asked = first_arrival(&acting_now, Exp1.sample(rng));
         let (mut count, mut last, mut end) = (0, [NOT_YET; 2], NOT_YET);
         while asked < latest {
@@ -392,16 +396,16 @@ impl Simulation<'_> {
             }
             (last, count) = ([last[1], asked], count + 1);
             end = asked + took;
-            // Many at once, and then many of those that are left.
-            let is_in_circle = count + 1 >= round.legs.len() as u64;
-            while let Some(many) = surely_fit(latest - end, round.cycle).filter(|_| is_in_circle) {
-                let luck: f64 = StandardNormal.sample(rng);
+            let leg = legs.next().unwrap_or(circle);
+            if legs.len() == 0
+                && let Some(many) = many_that_fit(latest - end, round.cycle)
+            {
                 let (mean, variance) = round.cycle;
-                let passed = (many * mean + luck * (variance * many).sqrt()).max(0.0);
+                let passed = many * mean;
                 counting.spread((end, end + passed), (1.0 / mean, variance / mean.powi(3)));
                 (end, count) = (end + passed, count + many as u64);
             }
-            asked = end + first_arrival(&round.leg(count).acting, Exp1.sample(rng));
+            asked = end + first_arrival(&leg.acting, Exp1.sample(rng));
         }
         let at = |seconds: f64| (seconds > NOT_YET).then(|| now + Span::from_secs(1).scale(seconds));
         Drawn { count, last: last.map(at), ended: at(end).unwrap_or(since) }
@@ -428,14 +432,13 @@ impl Simulation<'_> {
     }
 }
 
-/// How many fetches surely end within so many seconds, if they are many and too fast to be drawn one by one.
-fn surely_fit(seconds: f64, (mean, variance): (f64, f64)) -> Option<f64> {
-    if mean >= SLOW {
+/// How many fetches are expected within so many seconds, but for the last, if they are many and need not be drawn one by one.
+fn many_that_fit(seconds: f64, (mean, variance): (f64, f64)) -> Option<f64> {
+    if mean >= SLOW && variance < AT_RANDOM * mean * mean {
         return None;
     }
     let fit = seconds / mean;
-    let spare = SURELY * (variance * fit.max(0.0)).sqrt() / mean + DRAWN;
-    (fit > 2.0 * spare).then(|| (fit - spare).floor())
+    (fit > 2.0 * DRAWN).then(|| (fit - DRAWN).floor())
 }
 
 /// The same rates, so many seconds later.

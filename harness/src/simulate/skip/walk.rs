@@ -14,7 +14,7 @@ use crate::scenario::OnReject;
 use crate::simulate::world::Served;
 
 /// How many standard deviations nothing exceeds.
-pub(super) const SURELY: f64 = 6.0;
+const SURELY: f64 = 6.0;
 
 /// Where an instance is.
 #[derive(Clone, Copy, Debug)]
