@@ -11,6 +11,7 @@ mod groups;
 mod intensity;
 mod leaders;
 mod leap;
+mod rounds;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use self::counts::{Counts, Stretch};
 use self::flow::Flow;
 use self::groups::Groups;
 use self::leaders::{Crowd, Leader};
-use self::leap::Rounds;
+use self::rounds::Rounds;
 use self::states::States;
 use self::walk::Walk;
 use super::agenda::Agenda;

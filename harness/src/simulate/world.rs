@@ -216,11 +216,9 @@ impl World {
 
     fn serve(&mut self, now: Time, strike: &Strike) -> Served {
         let (Answer { after, ending }, keys) = self.idp.key_set_answer(now, strike, None);
-        let unanswered =
-            |at| Served { at, status: None, keys: Arc::default(), freshness: Freshness::UNSAID, set: None };
         let (reply, set) = match ending {
-            Ending::Hang(fault) => return unanswered(Ends::Hangs(self.end_of(fault))),
-            Ending::Reset => return unanswered(Ends::After(after.saturating_add(self.fetch_time))),
+            Ending::Hang(fault) => return Served::unanswered(Ends::Hangs(self.end_of(fault))),
+            Ending::Reset => return Served::unanswered(Ends::After(after.saturating_add(self.fetch_time))),
             // Half a body is none.
             Ending::Cut { reply, .. } => (reply, None),
             Ending::Reply(reply) => {
@@ -307,6 +305,11 @@ impl Ends {
 }
 
 impl Served {
+    /// No answer at all.
+    pub(super) fn unanswered(at: Ends) -> Self {
+        Self { at, status: None, keys: Arc::default(), freshness: Freshness::UNSAID, set: None }
+    }
+
     /// How long it takes, if it ends by itself.
     pub(super) fn took(&self) -> Option<Span> {
         match self.at {

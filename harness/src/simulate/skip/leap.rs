@@ -10,19 +10,13 @@ use rand_distr::{Distribution, Exp1};
 
 use super::Simulation;
 use super::flow::Flow;
-use super::groups::GroupId;
+use super::rounds::{Acting, Leg, Met, Round, cycle, first_arrival, later, many_that_fit};
 use super::states::{Actor, Deed, During, Holds, StateId, StepId};
 use super::walk::Walk;
 use crate::observe::Outcome;
 use crate::oracle::Ruling;
 use crate::scenario::OnReject;
-use crate::simulate::counter::AT_RANDOM;
-use crate::simulate::world::Served;
 
-/// How many fetches before a horizon are drawn one by one at least, and how many seconds lie between those that all are
-/// unless they come at random: their number in any second varies otherwise than in a long time.
-const DRAWN: f64 = 64.0;
-const SLOW: f64 = 1.0;
 /// The most legs of a round.
 const MAX_LEGS: usize = 4;
 /// More than so many are expected where a leap is worth its while.
@@ -31,102 +25,6 @@ const WORTH_IT: f64 = 0.02;
 const NOT_YET: f64 = -1.0;
 /// By when the first event of a Poisson process has surely happened, in events that are expected by then.
 const SURELY_ONE: f64 = 40.0;
-
-/// Fetches of which the last leads back to where it came from, as all do that follow it as long as nothing else happens.
-#[derive(Debug)]
-pub(super) struct Round {
-    /// What the requests of each flow meet.
-    met: Vec<Met>,
-    /// How one fetch after the other comes; all others as the last of these.
-    legs: Vec<Leg>,
-    served: Served,
-    took: Span,
-    /// The mean and the variance of the time from the end of a fetch of the last leg to the end of the next, in seconds.
-    cycle: (f64, f64),
-}
-
-/// How a fetch comes, and where it leads.
-#[derive(Debug)]
-struct Leg {
-    from: StateId,
-    /// Known when a fetch was found that begins on it.
-    to: Option<(StateId, Holds)>,
-    /// How many phases of the state it may go through: later ones it never gets to.
-    phases: usize,
-    /// When requests act.
-    acting: Vec<Acting>,
-    /// Whether those who cause the fetch wait for it.
-    waits: bool,
-    /// For how long requests of each flow come of which one fetch makes all wait, in seconds.
-    waited: Vec<f64>,
-}
-
-/// What all requests of a flow meet in a round.
-#[derive(Clone, Copy, Debug)]
-struct Met {
-    flow: usize,
-    outcome: Outcome,
-    /// Whether they do not wait for a fetch that is under way.
-    meanwhile: bool,
-}
-
-/// So many requests per second act from one moment after a fetch to another, in seconds; a timer is a rate without end.
-#[derive(Clone, Copy, Debug)]
-struct Acting {
-    /// Which phase of the state this is; the timer comes after the last.
-    phase: usize,
-    from: f64,
-    until: f64,
-    per_second: f64,
-}
-
-/// The rounds that were looked for since the provider changed or other flows send: of each state, and of instances that get
-/// the same flows. How many sessions hold which key need not be asked: where it would make a difference there is no round.
-#[derive(Debug, Default)]
-pub(super) struct Rounds(Vec<(StateId, GroupId, Option<Rc<Round>>)>);
-
-impl Round {
-    /// How a fetch comes that follows so many.
-    fn leg(&self, fetches: u64) -> &Leg {
-        let last = self.legs.len() - 1;
-        &self.legs[usize::try_from(fetches).map_or(last, |fetches| fetches.min(last))]
-    }
-
-    /// For how long requests come that so many fetches make wait, in seconds, of the flow in this place.
-    fn waited(&self, place: usize, fetches: u64) -> f64 {
-        let before = self.legs.len() as u64 - 1;
-        let on_the_way: f64 = (0..before.min(fetches)).map(|leg| self.leg(leg).waited[place]).sum();
-        on_the_way + self.leg(before).waited[place] * fetches.saturating_sub(before) as f64
-    }
-
-    /// Where so many fetches lead from a state, and until when that holds.
-    fn leads(&self, (mut state, mut holds_until): (StateId, Time), fetches: u64) -> (StateId, Time) {
-        let taken = usize::try_from(fetches).unwrap_or(usize::MAX);
-        for (to, holds) in self.legs.iter().take(taken).filter_map(|leg| leg.to) {
-            state = to;
-            holds_until = if holds == Holds::Forever { Time::NEVER } else { holds_until };
-        }
-        (state, holds_until)
-    }
-}
-
-impl Acting {
-    /// How many that comes to.
-    fn amount(&self) -> f64 {
-        self.per_second * (self.until - self.from)
-    }
-}
-
-impl Rounds {
-    pub(super) fn forget(&mut self) {
-        self.0.clear();
-    }
-
-    fn known(&self, state: StateId, group: GroupId) -> Option<Option<Rc<Round>>> {
-        let known = self.0.iter().find(|known| (known.0, known.1) == (state, group));
-        known.map(|(.., round)| round.clone())
-    }
-}
 
 /// Fetches that were drawn.
 struct Drawn {
@@ -195,12 +93,12 @@ impl Simulation<'_> {
     /// The fetches that lead from a state into a circle, if all do until the next turn.
     fn round(&mut self, instance: u32, state: StateId) -> Option<Rc<Round>> {
         let group = self.groups.of(instance);
-        if let Some(known) = self.rounds.known(state, group) {
+        if let Some(known) = self.rounds.known((state, group)) {
             return known;
         }
         let round = self.find_round(instance, state).map(Rc::new);
         if self.service.world.is_uniform(self.now) {
-            self.rounds.0.push((state, group, round.clone()));
+            self.rounds.note((state, group), round.clone());
         }
         round
     }
@@ -429,90 +327,5 @@ impl Simulation<'_> {
         let in_phase = |acting: &&Acting| leg.waits && Some(acting.phase) == phase;
         let acting = leg.acting.iter().find(in_phase);
         acting.map_or(0.0, |acting| 1.0 / acting.per_second + took.as_secs_f64())
-    }
-}
-
-/// How many fetches are expected within so many seconds, but for the last, if they are many and need not be drawn one by one.
-fn many_that_fit(seconds: f64, (mean, variance): (f64, f64)) -> Option<f64> {
-    if mean >= SLOW && variance < AT_RANDOM * mean * mean {
-        return None;
-    }
-    let fit = seconds / mean;
-    (fit > 2.0 * DRAWN).then(|| (fit - DRAWN).floor())
-}
-
-/// The same rates, so many seconds later.
-fn later(acting: &[Acting], age: f64) -> Vec<Acting> {
-    let left = acting.iter().filter(|it| it.until > age);
-    left.map(|it| Acting { from: (it.from - age).max(0.0), until: it.until - age, ..*it }).collect()
-}
-
-/// How long after a fetch the next request comes that acts, if the rates come to so much by then: infinity if none does.
-fn first_arrival(acting: &[Acting], mut amount: f64) -> f64 {
-    for it in acting {
-        let all = it.amount();
-        if amount <= all {
-            return it.from + amount / it.per_second;
-        }
-        amount -= all;
-    }
-    f64::INFINITY
-}
-
-/// The mean and the variance of the time from the end of a fetch to the end of the next, in seconds.
-fn cycle(acting: &[Acting], took: f64) -> (f64, f64) {
-    // Sums of the time, and of twice the time since the fetch, over which nothing has come yet.
-    let (mut mean, mut square, mut left, mut passed) = (0.0, 0.0, 1.0, 0.0);
-    for Acting { from, until, per_second, .. } in acting {
-        mean += left * (from - passed);
-        square += left * (from * from - passed * passed);
-        let (length, amount) = (until - from, per_second * (until - from));
-        let gone = -libm::expm1(-amount);
-        // What the wait comes to within the phase; a series where the closed form would lose all its digits.
-        let within = match amount {
-            few if few < 1e-4 => length * length * (0.5 - few / 3.0),
-            many if many > 700.0 => 1.0 / (per_second * per_second),
-            _ => (gone - amount * (1.0 - gone)) / (per_second * per_second),
-        };
-        mean += left * gone / per_second;
-        square += 2.0 * left * (from * gone / per_second + within);
-        left *= 1.0 - gone;
-        passed = *until;
-    }
-    if passed < f64::INFINITY {
-        // Some never end.
-        return (f64::INFINITY, f64::INFINITY);
-    }
-    (mean + took, (square - mean * mean).max(0.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seed;
-
-    #[test]
-    fn cycles_last_as_long_as_those_that_are_drawn() {
-        let acting = |(from, until, per_second)| Acting { phase: 0, from, until, per_second };
-        let forever = f64::INFINITY;
-        let cases = [
-            vec![(0.0, forever, 20.0)],
-            vec![(2.0, forever, 0.5)],
-            vec![(0.0, 1.0, 0.3), (4.0, forever, 2.0)],
-            vec![(0.0, 30.0, 1e-9), (30.0, forever, 1e3)],
-            vec![(0.0, 30.0, 0.01), (30.0, forever, forever)],
-        ];
-        for rates in cases {
-            let acting: Vec<Acting> = rates.iter().copied().map(acting).collect();
-            let mut rng = seed::generator(7, "cycles", 0);
-            let drawn = (0..20_000).map(|_| first_arrival(&acting, Exp1.sample(&mut rng)));
-            let (sum, squares) = drawn.fold((0.0, 0.0), |(sum, squares), it| (sum + it, squares + it * it));
-            let (mean, variance) = (sum / 20_000.0, squares / 20_000.0 - (sum / 20_000.0_f64).powi(2));
-            let (expected, varies) = cycle(&acting, 0.25);
-            assert!((mean + 0.25 - expected).abs() < 0.03 * expected, "{rates:?}: {mean} and {expected}");
-            assert!((variance - varies).abs() < 0.05 * varies + 1e-3, "{rates:?}: {variance} and {varies}");
-        }
-        let ends = [acting((0.0, 1.0, 1.0))];
-        assert_eq!((first_arrival(&ends, 2.0), cycle(&ends, 0.25).0), (forever, forever));
     }
 }
