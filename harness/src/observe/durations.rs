@@ -120,6 +120,15 @@ impl Durations {
         })
     }
 
+    /// How long all together come to, in seconds.
+    #[cfg(test)]
+    pub(crate) fn sum(&self) -> f64 {
+        let few = self.few.iter().copied();
+        let many = self.many.iter().flat_map(|many| many.iter_recorded());
+        let all = few.chain(many.map(|it| (it.value_iterated_to(), it.count_since_last_iteration())));
+        all.map(|(micros, count)| micros as f64 * 1e-6 * count as f64).sum()
+    }
+
     fn quantiles_of_few(&self) -> Option<Quantiles> {
         let all: u64 = self.few.iter().map(|(_, count)| count).sum();
         let (longest, _) = self.few.last()?;

@@ -3,9 +3,10 @@
 //! How many an instance got in a stretch is drawn when the stretch has ended. When these fell is drawn at the end of the
 //! run for all stretches of one kind together, given their sum: so the counts of instances and of windows agree.
 
-use std::ops::Range;
+use std::ops::{Add, Mul, Range};
 
 use keyquake_core::{Span, Time};
+use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Binomial, Distribution, Exp1, Poisson};
 
@@ -14,7 +15,7 @@ use crate::observe::{Batch, Fold, Lane, Outcome, WallTimes};
 use crate::oracle::Ruling;
 use crate::simulate::Detail;
 
-/// In how many groups those of a step that waited are counted.
+/// In how many groups those of a step are counted that waited for a part of a fetch.
 const GROUPS: usize = 4;
 
 /// How many requests that must pass are told apart by their steps before denials, and after them.
@@ -39,12 +40,21 @@ pub(super) struct Stretch {
     /// Whether some have since `until`.
     pub(super) is_broken: bool,
     /// How many of those expected waited for a fetch, and how long it took.
-    pub(super) waiting: f64,
+    pub(super) waiting: Waiting,
     pub(super) wait: Span,
     /// When the last of these had its answer.
     pub(super) answered: Time,
     /// How many of those expected had their answers while a fetch was under way, and a moment at which one was.
     pub(super) meanwhile: (f64, Time),
+}
+
+/// Requests that wait for a fetch: how many, or for how many seconds such come.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Waiting {
+    /// Those that cause it, and wait for all of it.
+    pub(super) causing: f64,
+    /// Those that join it, at any moment of it.
+    pub(super) joining: f64,
 }
 
 /// A part of a stretch, and what an instance had got of the flow at its ends.
@@ -69,7 +79,7 @@ impl Stretch {
             mass: (mass, mass),
             gaps: Vec::new(),
             is_broken: false,
-            waiting: 0.0,
+            waiting: Waiting::default(),
             wait: Span::ZERO,
             answered: now,
             meanwhile: (0.0, now),
@@ -82,6 +92,28 @@ impl Stretch {
             self.gaps.push(Gap { from: self.until, until: now, mass: (self.mass.1, mass) });
         }
         (self.until, self.mass.1, self.is_broken) = (now, mass, false);
+    }
+}
+
+impl Waiting {
+    pub(super) fn all(self) -> f64 {
+        self.causing + self.joining
+    }
+}
+
+impl Add for Waiting {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { causing: self.causing + more.causing, joining: self.joining + more.joining }
+    }
+}
+
+impl Mul<f64> for Waiting {
+    type Output = Self;
+
+    fn mul(self, factor: f64) -> Self {
+        Self { causing: self.causing * factor, joining: self.joining * factor }
     }
 }
 
@@ -99,7 +131,7 @@ struct Profile {
     /// How many others are expected.
     expected: f64,
     /// How many of them waited for a fetch, and how long the last took.
-    waited: f64,
+    waited: Waiting,
     wait: Span,
     from: Time,
     until: Time,
@@ -175,7 +207,7 @@ impl Counts {
             last: moment(last),
             wall: after(outcome, Span::ZERO),
         };
-        let ended = if stretch.waiting > 0.0 { stretch.answered } else { batch.last };
+        let ended = if stretch.waiting.all() > 0.0 { stretch.answered } else { batch.last };
         let (expected, moment) = stretch.meanwhile;
         let meanwhile =
             if expected > 0.0 { binomial(count, (expected / stretch.expected).min(1.0), rng) } else { 0 };
@@ -210,11 +242,10 @@ impl Counts {
         rng: &mut ChaCha8Rng,
     ) {
         self.profiles.sort_unstable_by_key(|(kind, _)| *kind);
-        for ((segment, lane, outcome, ruling), mut profile) in self.profiles {
-            profile.count += poisson(profile.expected, rng);
+        for ((segment, lane, outcome, ruling), profile) in self.profiles {
             let Some(flow) = flows.iter().find(|flow| flow.lane == lane) else { continue };
             let wall = profile.waits().map(|wait| after(outcome, wait));
-            let mut sums = [0; GROUPS + 1];
+            let mut sums = [0; GROUPS + 2];
             for (steps, count) in profile.drawn(flow, told_apart, rng) {
                 let from = flow.tick_at(steps.start).max(profile.from);
                 let until = flow.tick_at(steps.end).min(profile.until);
@@ -300,7 +331,7 @@ impl Profile {
         Self {
             count: 0,
             expected: 0.0,
-            waited: 0.0,
+            waited: Waiting::default(),
             wait: Span::ZERO,
             from,
             until,
@@ -323,9 +354,9 @@ impl Profile {
         }
         // So that all of it together comes to `count`.
         let weight = count / length;
-        if stretch.waiting > 0.0 {
-            let share = (stretch.waiting / stretch.expected).min(1.0);
-            (self.waited, self.wait) = (self.waited + count * share, stretch.wait);
+        if stretch.waiting.all() > 0.0 {
+            let share = count / stretch.expected;
+            (self.waited, self.wait) = (self.waited + stretch.waiting * share, stretch.wait);
         }
         let Stretch { from, until, mass, .. } = *stretch;
         self.lay(flow, Gap { from, until, mass }, weight);
@@ -348,20 +379,27 @@ impl Profile {
         self.changes[last - self.base] -= weight;
     }
 
-    /// How long its requests wait, in groups: the first do not, and others come at any moment of a fetch.
-    fn waits(&self) -> [Span; GROUPS + 1] {
-        let part = |group: usize| (group as f64 - 0.5).max(0.0) / GROUPS as f64;
+    /// How long its requests wait, in groups: the first do not, the last wait for all of a fetch, and others from any moment of it.
+    fn waits(&self) -> [Span; GROUPS + 2] {
+        let part = |group: usize| ((group as f64 - 0.5) / GROUPS as f64).clamp(0.0, 1.0);
         std::array::from_fn(|group| self.wait.scale(part(group)))
     }
 
     /// How many of so many requests are in each of these groups.
-    fn groups(&self, count: u64, rng: &mut ChaCha8Rng) -> [u64; GROUPS + 1] {
-        let share = (self.waited / self.count as f64).min(1.0);
-        let waited = if share > 0.0 { binomial(count, share, rng) } else { 0 };
-        let up_to = |group: usize| waited * group as u64 / GROUPS as u64;
+    fn groups(&self, count: u64, rng: &mut ChaCha8Rng) -> [u64; GROUPS + 2] {
+        let mut of_them = |count: u64, some: f64, all: f64| {
+            if some > 0.0 { binomial(count, (some / all).min(1.0), rng) } else { 0 }
+        };
+        let waited = of_them(count, self.waited.all(), self.count as f64 + self.expected);
+        let causing = of_them(waited, self.waited.causing, self.waited.all());
+        let joining = waited - causing;
+        // Rounded at random, or the first groups would be the smallest.
+        let luck: f64 = if joining > 0 { rng.random() } else { 0.0 };
+        let up_to = |group: usize| (joining as f64 * group as f64 / GROUPS as f64 + luck) as u64;
         std::array::from_fn(|group| match group {
             0 => count - waited,
-            _ => up_to(group) - up_to(group - 1),
+            1..=GROUPS => up_to(group) - up_to(group - 1),
+            _ => causing,
         })
     }
 
@@ -418,7 +456,7 @@ impl Profile {
     ) -> Vec<(Range<usize>, u64)> {
         let expected = self.expected(flow, told_apart);
         let mut expected_left: f64 = expected.iter().map(|(_, expected)| expected).sum();
-        let mut left = self.count;
+        let mut left = self.count + poisson(self.expected, rng);
         let mut drawn = Vec::new();
         for (steps, expected) in expected {
             if left == 0 {

@@ -44,6 +44,8 @@ struct Followers {
     mass: (f64, f64),
     /// How many they were, once that is certain.
     count: Option<u64>,
+    /// Whether the last of them took the last room, which ended it.
+    fills: bool,
 }
 
 /// The room for those that wait for a cache without being played, until that changes.
@@ -185,7 +187,7 @@ impl Simulation<'_> {
         let (all, _) = self.following(instance, crowd.cache);
         let Instance { leaders, rng, .. } = &mut self.instances[instance as usize];
         let count = crowd.count(all, rng);
-        let luck: f64 = rng.random();
+        let (luck, last): (f64, f64) = (rng.random(), all * rng.random::<f64>());
         let rounded = |expected: f64| (count as f64 * expected / all.max(f64::MIN_POSITIVE) + luck) as u64;
         let mut sum = 0.0;
         for ticket in leaders.iter() {
@@ -194,9 +196,10 @@ impl Simulation<'_> {
                 continue;
             };
             for followers in leader.followers.iter_mut().filter(|followers| followers.count.is_none()) {
-                let before = rounded(sum);
+                let before = sum;
                 sum += followers.expected();
-                followers.count = Some(rounded(sum) - before);
+                followers.count = Some(rounded(sum) - rounded(before));
+                followers.fills = count == crowd.room && (before..sum).contains(&last);
             }
         }
         self.tell_of_others(instance, crowd.cache);
@@ -248,19 +251,21 @@ impl Simulation<'_> {
 
     /// Those who waited with a request meet what it has met, unless they have lost patience.
     fn follow(&mut self, leader: &Leader, followers: &Followers, outcome: Outcome) {
-        let Followers { from, until, mass, count } = *followers;
+        let Followers { from, until, mass, count, fills } = *followers;
         let count = count.unwrap_or_default();
+        let last = if fills { count.min(1) } else { 0 };
         let steps = until.since(from).as_secs_f64() / self.fold.track_step.as_secs_f64();
-        let groups = count.min(GROUPS * (1 + steps as u64));
+        let (count, groups) = (count - last, (count - last).min(GROUPS * (1 + steps as u64)));
         let (flow, rng) = (&mut self.flows[leader.flow], &mut self.instances[leader.instance as usize].rng);
         flow.tick(until);
         // Rounded at random, or the first groups would be the smallest.
         let luck: f64 = rng.random();
         let by = |group: u64| ((count as f64 * group as f64 / groups as f64) + luck) as u64;
-        for group in 0..groups {
+        let any_moment = (0..groups).map(|group| {
             let part = (group as f64 + rng.random::<f64>()) / groups as f64;
-            let at = flow.moment(part, (from, until), mass);
-            let count = by(group + 1) - by(group);
+            (flow.moment(part, (from, until), mass), by(group + 1) - by(group))
+        });
+        for (at, count) in any_moment.chain((last > 0).then_some((until, last))) {
             let patience = at + self.plan.traffic.timeout;
             let (outcome, ended) =
                 if patience <= self.now { (Outcome::TimedOut, patience) } else { (outcome, self.now) };
@@ -289,7 +294,13 @@ impl Leader {
     /// Others follow it from now on, if they do not already.
     fn followed_from(&mut self, now: Time, mass: f64) {
         if self.followers.last().is_none_or(|last| last.until < now || last.count.is_some()) {
-            self.followers.push(Followers { from: now, until: now, mass: (mass, mass), count: None });
+            self.followers.push(Followers {
+                from: now,
+                until: now,
+                mass: (mass, mass),
+                count: None,
+                fills: false,
+            });
         }
     }
 

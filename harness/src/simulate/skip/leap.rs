@@ -9,8 +9,9 @@ use keyquake_core::{Rejection, Span, Time};
 use rand_distr::{Distribution, Exp1};
 
 use super::Simulation;
+use super::counts::Waiting;
 use super::flow::Flow;
-use super::rounds::{Acting, Leg, Met, Round, cycle, first_arrival, later, many_that_fit};
+use super::rounds::{Acting, Leg, Met, Round, cycle, first_arrival, later, many_that_fit, settled};
 use super::states::{Actor, Deed, During, Holds, StateId, StepId};
 use super::walk::Walk;
 use crate::observe::Outcome;
@@ -57,8 +58,7 @@ impl Simulation<'_> {
         }
         for (place, met) in round.met.iter().enumerate() {
             self.resume(instance, met.flow, met.outcome);
-            let waited = round.waited(place, drawn.count);
-            let waiting = self.flows[met.flow].requests.per_second() * waited;
+            let waiting = round.waited(place, drawn.count) * self.flows[met.flow].requests.per_second();
             self.let_wait(instance, met.flow, waiting, (round.took, drawn.ended));
             self.let_end_meanwhile(instance, met, &round, &drawn);
         }
@@ -121,7 +121,8 @@ impl Simulation<'_> {
             round.legs.push(leg);
             if to == from {
                 for leg in &mut round.legs {
-                    leg.waited = round.met.iter().map(|met| self.waited(met.flow, leg, took)).collect();
+                    let waited = round.met.iter().map(|met| self.waited(instance, met.flow, leg, number));
+                    leg.waited = waited.collect();
                 }
                 return self.is_calm(&round).then_some(round);
             }
@@ -133,7 +134,7 @@ impl Simulation<'_> {
     /// How a fetch comes that is served so, and where it leads from a state.
     fn leg(&mut self, instance: u32, (from, served): (StateId, usize), round: &mut Round) -> Option<Leg> {
         let acting = self.acting(instance, from);
-        let mut leg = Leg { from, to: None, phases: 0, acting, waits: false, waited: Vec::new() };
+        let mut leg = Leg { from, to: None, phases: 0, acting, waited: Vec::new() };
         let mut expected = 0.0;
         for phase in 0..=self.states.phases(from).len() {
             // What is never reached need not be a part of it.
@@ -219,7 +220,6 @@ impl Simulation<'_> {
             }
             if let Some(acted) = step.actor.filter(|_| deed.actor == Actor::Token(kind)) {
                 self.note((flow, acted.checked), false, round)?;
-                leg.waits |= acted.waits;
             }
         }
         Some(())
@@ -267,7 +267,7 @@ impl Simulation<'_> {
         let is_rejected = |(_, outcome): &(usize, Outcome)| matches!(outcome, Outcome::Rejected(_));
         let has_room = |leg: &Leg| {
             let rates = round.met.iter().map(|met| self.flows[met.flow].requests.per_second());
-            self.has_room_for(rates.zip(&leg.waited).map(|(rate, waited)| rate * waited).sum())
+            self.has_room_for(rates.zip(&leg.waited).map(|(rate, waited)| rate * waited.all()).sum())
         };
         round.legs.iter().all(has_room)
             && (round.legs.len() == 1 || !round.met.iter().any(|met| self.is_denied(met)))
@@ -300,7 +300,8 @@ impl Simulation<'_> {
             {
                 let (mean, variance) = round.cycle;
                 let passed = many * mean;
-                counting.spread((end, end + passed), (1.0 / mean, variance / mean.powi(3)));
+                let from = end + settled(round.cycle, took);
+                counting.spread((from, from + passed), (1.0 / mean, variance / mean.powi(3)));
                 (end, count) = (end + passed, count + many as u64);
             }
             asked = end + first_arrival(&leg.acting, Exp1.sample(rng));
@@ -319,13 +320,45 @@ impl Simulation<'_> {
         }
     }
 
-    /// For how long requests of a flow come that wait for the fetch of a leg, in seconds: for the one that causes it, and those
-    /// that join.
-    fn waited(&self, flow: usize, leg: &Leg, took: Span) -> f64 {
-        let phases = self.states.phases(leg.from);
-        let phase = phases.iter().rposition(|phase| phase.meets[self.flows[flow].kind].is_none());
-        let in_phase = |acting: &&Acting| leg.waits && Some(acting.phase) == phase;
-        let acting = leg.acting.iter().find(in_phase);
-        acting.map_or(0.0, |acting| 1.0 / acting.per_second + took.as_secs_f64())
+    /// For how many seconds requests of a flow come that wait for the fetch of a leg, on the average.
+    fn waited(&mut self, instance: u32, flow: usize, leg: &Leg, served: usize) -> Waiting {
+        let kind = self.flows[flow].kind;
+        let (mut waiting, mut left) = (Waiting::default(), 1.0);
+        for acting in leg.acting.iter().filter(|acting| acting.phase < leg.phases) {
+            let begins = left * -libm::expm1(-acting.amount());
+            left -= begins;
+            for (actor, deed, probability) in self.deeds(instance, leg.from, acting, served) {
+                let Some(id) = self.states.step(leg.from, deed) else { continue };
+                let step = *self.states.found(id);
+                if actor == Some(flow) && step.actor.is_some_and(|acted| acted.waits) {
+                    waiting.causing += begins / acting.per_second;
+                }
+                if let Some(During::Joins(_)) = self.states.during(id, kind) {
+                    waiting.joining += begins * probability * step.took.as_secs_f64();
+                }
+            }
+        }
+        waiting
+    }
+
+    /// What may begin a fetch in a phase of a state, and how probably: a request of a flow, or the timer.
+    fn deeds(
+        &self,
+        instance: u32,
+        state: StateId,
+        acting: &Acting,
+        served: usize,
+    ) -> Vec<(Option<usize>, Deed, f64)> {
+        let phases = self.states.phases(state);
+        let Some(phase) = phases.get(acting.phase) else {
+            let deed = Deed { phase: phases.len() - 1, actor: Actor::Timer, served };
+            return vec![(None, deed, 1.0)];
+        };
+        let of_flow = |flow: usize| {
+            let Flow { kind, ref requests, .. } = self.flows[flow];
+            let deed = Deed { phase: acting.phase, actor: Actor::Token(kind), served };
+            phase.meets[kind].is_none().then(|| (Some(flow), deed, requests.per_second() / acting.per_second))
+        };
+        self.flows_to(instance).filter_map(of_flow).collect()
     }
 }

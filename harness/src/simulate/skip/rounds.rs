@@ -1,9 +1,11 @@
 //! Fetches that repeat each other, and when they come.
 
+use std::ops::Add;
 use std::rc::Rc;
 
 use keyquake_core::{Span, Time};
 
+use super::counts::Waiting;
 use super::groups::GroupId;
 use super::states::{Holds, StateId};
 use crate::observe::Outcome;
@@ -39,10 +41,8 @@ pub(super) struct Leg {
     pub(super) phases: usize,
     /// When requests act.
     pub(super) acting: Vec<Acting>,
-    /// Whether those who cause the fetch wait for it.
-    pub(super) waits: bool,
-    /// For how long requests of each flow come of which one fetch makes all wait, in seconds.
-    pub(super) waited: Vec<f64>,
+    /// For how many seconds requests of each flow come of which one fetch makes all wait.
+    pub(super) waited: Vec<Waiting>,
 }
 
 /// What all requests of a flow meet in a round.
@@ -79,11 +79,12 @@ impl Round {
         &self.legs[usize::try_from(fetches).map_or(last, |fetches| fetches.min(last))]
     }
 
-    /// For how long requests come that so many fetches make wait, in seconds, of the flow in this place.
-    pub(super) fn waited(&self, place: usize, fetches: u64) -> f64 {
+    /// For how many seconds requests come that so many fetches make wait, of the flow in this place.
+    pub(super) fn waited(&self, place: usize, fetches: u64) -> Waiting {
         let before = self.legs.len() as u64 - 1;
-        let on_the_way: f64 = (0..before.min(fetches)).map(|leg| self.leg(leg).waited[place]).sum();
-        on_the_way + self.leg(before).waited[place] * fetches.saturating_sub(before) as f64
+        let on_the_way = (0..before.min(fetches)).map(|leg| self.leg(leg).waited[place]);
+        on_the_way.fold(Waiting::default(), Add::add)
+            + self.leg(before).waited[place] * fetches.saturating_sub(before) as f64
     }
 
     /// Where so many fetches lead from a state, and until when that holds.
@@ -131,6 +132,12 @@ pub(super) fn many_that_fit(seconds: f64, (mean, variance): (f64, f64)) -> Optio
     }
     let fit = seconds / mean;
     (fit > 2.0 * DRAWN).then(|| (fit - DRAWN).floor())
+}
+
+/// How long after the end of a fetch it is as if the next ones came evenly from then on, as far as their sum goes after a while, in
+/// seconds: at random from the end itself, regularly from half a cycle before the first. (Cox, Renewal Theory, 1962, 4.2)
+pub(super) fn settled((mean, variance): (f64, f64), took: f64) -> f64 {
+    mean - took - (mean * mean + variance) / (2.0 * mean)
 }
 
 /// The same rates, so many seconds later.
@@ -229,8 +236,7 @@ mod tests {
             to: Some((to, holds)),
             phases: 1,
             acting: Vec::new(),
-            waits: true,
-            waited: vec![waited],
+            waited: vec![Waiting { causing: waited, joining: 2.0 * waited }],
         };
         let legs = vec![
             leg(4, 7, Holds::AsBefore, 1.0),
@@ -245,6 +251,7 @@ mod tests {
             [0, 1, 2, 900].map(|fetches| round.leads((4, until), fetches)),
             [(4, until), (7, until), (9, Time::NEVER), (9, Time::NEVER)]
         );
-        assert_eq!([0, 1, 2, 5].map(|fetches| round.waited(0, fetches)), [0.0, 1.0, 11.0, 311.0]);
+        let waited = [0.0, 1.0, 11.0, 311.0].map(|causing| Waiting { causing, joining: 2.0 * causing });
+        assert_eq!([0, 1, 2, 5].map(|fetches| round.waited(0, fetches)), waited);
     }
 }

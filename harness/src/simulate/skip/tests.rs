@@ -42,6 +42,7 @@ fn sample(run: &Run<'_>) -> Sample {
     }
     let all = &cell.metrics.all;
     put("requests".into(), all.requests as f64);
+    put("must pass".into(), all.must_pass as f64);
     put("denied".into(), all.denied as f64);
     for (status, count) in &all.statuses {
         put(format!("status {status}"), *count as f64);
@@ -49,6 +50,8 @@ fn sample(run: &Run<'_>) -> Sample {
     for (name, count) in &all.outcomes {
         put(format!("outcome {name}"), *count as f64);
     }
+    let tallies = run.fold.segments.iter().flat_map(|segment| segment.tallies.values());
+    put("waited".into(), tallies.map(|tally| tally.latency.sum()).sum());
     put("jwks requests".into(), cell.metrics.jwks.jwks_requests as f64);
     put("jwks peak".into(), cell.metrics.jwks.jwks_peak_per_second as f64);
     put("forced renewals".into(), cell.metrics.login_storm.requests as f64);
@@ -290,12 +293,17 @@ fn runs_that_leap_agree_with_those_that_do_not() {
                   jwks = { status = 503 }\n[fleet]\nreplicas = 2\ncache = { age = \"0s\" }\n\
                   policy = { ttl = \"40s\", failure_backoff = \"0s\", stale_for = \"50s\" }\n\
                   [traffic]\nrate = \"20/s\"\non_reject = \"keep\"\n";
+    // They come as regularly as seconds pass, and a little more often.
+    let regular = flood.replace("4m", "10m").replace("40ms", "900ms").replace("20/s", "40/s");
+    let regular = regular.replace("[[rotation]]\nat = \"1m\"\nlead = \"0s\"\n", "");
     // A window that is full now and then must not be leapt over as if it never were.
     let window = flood.replace(
         "limiter = \"none\"",
         "limiter = \"window\", limiter_interval = \"20s\", limiter_burst = 30",
     );
-    for (lines, leaps) in [(lazy, true), (flood, true), (&cooldown, true), (outage, true), (&window, false)] {
+    let all =
+        [(lazy, true), (flood, true), (&cooldown, true), (outage, true), (&regular, true), (&window, false)];
+    for (lines, leaps) in all {
         let plan = simulated(lines);
         let leapt = run(&plan, "", Detail::Curves, &mut Experience::default()).unwrap();
         let counted: u64 = leapt.jwks_counted.all().iter().map(|(_, count)| count).sum();

@@ -6,7 +6,7 @@
 use keyquake_core::{Span, Time};
 
 use super::Simulation;
-use super::counts;
+use super::counts::{self, Waiting};
 use super::flow::Flow;
 use super::states::{Acted, Actor, Deed, During, Holds, StateId, States, StepId};
 use crate::observe::{Batch, Outcome};
@@ -210,7 +210,7 @@ impl Simulation<'_> {
                 && let Some(During::Joins(_)) = self.states.during(id, it.kind)
             {
                 let joining = it.requests.per_second() * step.took.as_secs_f64();
-                self.let_wait(instance, flow, joining, (step.took, ends));
+                self.let_wait(instance, flow, Waiting { causing: 0.0, joining }, (step.took, ends));
             }
         }
     }
@@ -233,8 +233,8 @@ impl Simulation<'_> {
         let goes_on = stretch.is_some_and(|stretch| self.may_go_on(flow, stretch, outcome));
         if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| goes_on) {
             stretch.expected += 1.0;
-            let waits = if waited > Span::ZERO { 1.0 } else { 0.0 };
-            self.let_wait(instance, flow, waits, (waited, self.now + waited));
+            let causing = if waited > Span::ZERO { 1.0 } else { 0.0 };
+            self.let_wait(instance, flow, Waiting { causing, joining: 0.0 }, (waited, self.now + waited));
             return;
         }
         let it = &self.flows[flow];
@@ -253,10 +253,16 @@ impl Simulation<'_> {
         self.fold.count_at(instance, &batch, ended);
     }
 
-    /// So many more requests of a stretch wait for so long, as expected, and have their answers at that moment.
-    pub(super) fn let_wait(&mut self, instance: u32, flow: usize, more: f64, (wait, answered): (Span, Time)) {
+    /// So many more requests of a stretch wait for a fetch that takes so long, as expected, and have their answers at that moment.
+    pub(super) fn let_wait(
+        &mut self,
+        instance: u32,
+        flow: usize,
+        more: Waiting,
+        (wait, answered): (Span, Time),
+    ) {
         let cell = self.cell(instance, flow);
-        if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| more > 0.0) {
+        if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| more.all() > 0.0) {
             let answered = stretch.answered.max(answered);
             (stretch.waiting, stretch.wait, stretch.answered) = (stretch.waiting + more, wait, answered);
         }
