@@ -109,7 +109,7 @@ struct Simulation<'p> {
     /// Instances whose verdicts are to be looked at again.
     alarms: Agenda<u32>,
     /// When something changes that the plan says.
-    turns: VecDeque<Time>,
+    turns: VecDeque<Turn>,
     /// Requests that have no answer yet.
     leaders: BTreeMap<Ticket, Leader>,
     started: Ticket,
@@ -118,6 +118,14 @@ struct Simulation<'p> {
     fold: Fold,
     /// Draws for the fleet as a whole.
     rng: ChaCha8Rng,
+}
+
+/// A moment at which something changes that the plan says.
+#[derive(Clone, Copy)]
+struct Turn {
+    at: Time,
+    /// Whether a cache is replaced then, a request is played or the run ends: no fetch is foreseen beyond it.
+    is_abrupt: bool,
 }
 
 struct Instance {
@@ -218,7 +226,7 @@ impl<'p> Simulation<'p> {
                 break;
             }
             self.now = self.now.max(next);
-            let turns = self.turns.front().is_some_and(|at| *at <= self.now);
+            let turns = self.next_turn() <= self.now;
             if turns {
                 self.turn();
             }
@@ -227,7 +235,7 @@ impl<'p> Simulation<'p> {
             if turns {
                 self.burst()?;
                 self.turns.pop_front();
-                self.look_everywhere();
+                self.look_beyond_turn();
             }
             if self.next_of_clients() <= self.now {
                 self.advance_clients();
@@ -251,10 +259,16 @@ impl<'p> Simulation<'p> {
     /// When something happens next.
     fn next(&self) -> Option<Time> {
         let calls = self.live.iter().map(|flow| self.flows[*flow].requests.next());
-        let next = calls.fold(self.next_of_clients().min(self.groups.next()), Time::min);
-        let others = [self.turns.front().copied(), self.service.next(), self.alarms.next()];
+        let next =
+            calls.fold(self.next_of_clients().min(self.groups.next()), Time::min).min(self.next_turn());
+        let others = [self.service.next(), self.alarms.next()];
         let next = others.into_iter().flatten().fold(next, Time::min);
         (next < Time::NEVER).then_some(next)
+    }
+
+    /// When something changes next that the plan says.
+    fn next_turn(&self) -> Time {
+        self.turns.front().map_or(Time::NEVER, |turn| turn.at)
     }
 
     /// When something happens to a session next. After the last request nobody needs another token.
@@ -591,18 +605,17 @@ impl<'p> Simulation<'p> {
 }
 
 /// When something changes that the plan says: keys, faults, streams, and what is measured apart.
-fn turns(plan: &Plan, start: Time) -> VecDeque<Time> {
+fn turns(plan: &Plan, start: Time) -> VecDeque<Turn> {
     let keys = plan.timeline.events().iter().map(|timed| timed.at);
-    let streams = plan
-        .streams
-        .iter()
-        .flat_map(|stream| [stream.from, stream.until].into_iter().chain(stream.burst.map(|(at, _)| at)));
+    let streams = plan.streams.iter().flat_map(|stream| [stream.from, stream.until]);
     let disturbances = plan.disturbances.iter().flat_map(|it| [it.from, it.curable_from]);
+    let gentle = keys.chain(streams).chain(disturbances).chain([Time::ZERO, start]);
+    let bursts = plan.streams.iter().filter_map(|stream| stream.burst).map(|(at, _)| at);
     let restarts = plan.runbook.restarts.iter().map(|(at, _)| *at);
-    let all = keys.chain(streams).chain(disturbances).chain(restarts).chain([Time::ZERO]);
-    let once: BTreeSet<Time> =
-        all.filter(|at| start < *at && *at < plan.end()).chain([start, plan.end()]).collect();
-    once.into_iter().collect()
+    let abrupt = restarts.chain(bursts).chain([plan.end()]);
+    // Where both come at once, the turn is abrupt.
+    let all: BTreeMap<Time, bool> = gentle.map(|at| (at, false)).chain(abrupt.map(|at| (at, true))).collect();
+    all.range(start..=plan.end()).map(|(at, is_abrupt)| Turn { at: *at, is_abrupt: *is_abrupt }).collect()
 }
 
 /// How often a run of three denials ends, a request, when each is denied with this probability.

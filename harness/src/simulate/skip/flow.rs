@@ -113,6 +113,11 @@ impl Flow {
         self.requests.per_second() > 0.0
     }
 
+    /// Requests per second that an instance gets of it at most.
+    pub(super) fn full(&self) -> f64 {
+        self.full
+    }
+
     /// From now on the stream sends, or does not.
     pub(super) fn set_sending(&mut self, now: Time, sends: bool) {
         self.sends = sends;

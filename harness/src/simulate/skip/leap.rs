@@ -42,7 +42,7 @@ impl Simulation<'_> {
     pub(super) fn leap(&mut self, instance: u32) -> bool {
         let Some(walk) = self.instances[instance as usize].walk else { return false };
         let Walk { state, since, holds_until, phase, .. } = walk.landed(&self.states);
-        let Some(horizon) = self.next_turn().map(|turn| turn.min(holds_until)) else { return false };
+        let Some(horizon) = self.foreseen_until().map(|until| until.min(holds_until)) else { return false };
         let round = self.round(instance, state).filter(|round| phase < round.leg(0).phases);
         let Some(round) = round else { return false };
         if walk.fetch.is_some_and(|(step, _)| !self.begins_with(&round, step)) {
@@ -66,7 +66,7 @@ impl Simulation<'_> {
         // With a turn everybody is looked at.
         let waits = round.leg(drawn.count).acting.first().map_or(0.0, |acting| acting.from);
         let acts = lands.max(drawn.ended + Span::from_secs(1).scale(waits));
-        let acts = if self.turns.front().is_some_and(|turn| *turn <= acts) { Time::NEVER } else { acts };
+        let acts = if self.next_turn() <= acts { Time::NEVER } else { acts };
         let own = &mut self.instances[instance as usize];
         (own.lands, own.acts) = (lands, acts);
         let (state, holds_until) = round.leads((state, holds_until), drawn.count);
@@ -150,8 +150,8 @@ impl Simulation<'_> {
     }
 
     /// Until when it is known which flows there are: the first token of a new key may come with any renewal.
-    fn next_turn(&self) -> Option<Time> {
-        let turn = self.turns.front().copied()?;
+    fn foreseen_until(&self) -> Option<Time> {
+        let turn = self.turns.front()?.at;
         Some(if self.clients.key_to_come().is_some() { turn.min(self.next_of_clients()) } else { turn })
     }
 

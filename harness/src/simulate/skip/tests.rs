@@ -348,6 +348,44 @@ fn runs_that_walk_agree_with_those_that_are_played() {
     }
 }
 
+/// Runs of which something changes in the middle of most fetches: who has come before waits as long as who comes after.
+#[test]
+fn runs_that_walk_over_turns_agree_with_those_that_are_played() {
+    // Streams that join a fetch which has begun without them.
+    let joining: String = (0..10)
+        .map(|number| {
+            let (from, until) = (6 * number + 1, 6 * number + 4);
+            format!(
+                "[[traffic.stream]]\nname = \"others-{number}\"\ntoken = \"unknown_kid\"\nrate = \"20/s\"\n\
+                 from = \"{from}s\"\nuntil = \"{until}s\"\n"
+            )
+        })
+        .collect();
+    let flood = format!(
+        "duration = \"1m\"\n[simulate]\nfetch_time = \"900ms\"\n[idp]\ntoken_lifetime = \"14s\"\n\
+         [[rotation]]\nat = \"20s\"\nlead = \"10s\"\nretention = \"15s\"\n[fleet]\nreplicas = 2\n\
+         policy = {{ ttl = \"1m\", limiter = \"none\" }}\n[traffic]\nrate = \"20/s\"\n\
+         [[traffic.stream]]\nname = \"strays\"\ntoken = \"unknown_kid\"\nrate = \"40/s\"\n{joining}"
+    );
+    // Those who wait are of other rulings after the turn, or not answered at all: such fetches are played.
+    let revoked = flood.replace("lead = \"10s\"\nretention = \"15s\"", "style = \"revoke\"");
+    let restarted =
+        format!("{flood}[[runbook]]\nwhen = \"30s\"\ndo = {{ restart = {{ rolling = \"2s\" }} }}\n");
+    let burst = format!(
+        "{flood}[[traffic.stream]]\nname = \"burst\"\ntoken = \"login\"\nburst = {{ at = \"30s\", count = 40 }}\n"
+    );
+    // There is room for those who come before a turn, but not for those after it.
+    let crowded = flood
+        .replace("limiter = \"none\"", "limiter = \"none\", max_waiters = 40")
+        .replace("20/s", "150/s")
+        .replace("40/s", "9/s");
+    let late = flood.replace("lead = \"10s\"\nretention = \"15s\"", "style = \"late\"\nlead = \"-10s\"");
+    for lines in [&flood, &revoked, &restarted, &burst, &crowded, &late] {
+        let differences = differences(lines, lines);
+        assert!(differences.is_empty(), "{lines}\n{differences:#?}");
+    }
+}
+
 /// Of more sessions than are followed, each stands for as many as it takes.
 #[test]
 fn many_sessions_do_as_their_representatives() {

@@ -138,37 +138,54 @@ impl Simulation<'_> {
 
     /// What comes of an act, if it is known and all who wait for it will meet the same.
     fn foreseen(&mut self, instance: u32, actor: Actor) -> Option<(StepId, Served)> {
-        let walk = self.instances[instance as usize].walk.as_ref().filter(|walk| walk.fetch.is_none())?;
-        let (state, phase) = (walk.state, walk.phase);
-        let over = walk.since + self.states.end(state, phase);
-        let over = if actor == Actor::Timer { Time::NEVER } else { over };
-        let turn = self.turns.front().copied().unwrap_or(Time::NEVER).min(walk.holds_until);
+        let walk = self.instances[instance as usize].walk.filter(|walk| walk.fetch.is_none())?;
         if !self.service.world.is_steady(self.now) {
             return None;
         }
         let served = self.service.world.ask(self.now, instance);
-        let deed = Deed { phase, actor, served: self.states.served(&served)? };
-        let step = self.states.step(state, deed)?;
+        let deed = Deed { phase: walk.phase, actor, served: self.states.served(&served)? };
+        let step = self.states.step(walk.state, deed)?;
         let took = self.states.found(step).took;
-        let is_quick = took < self.plan.traffic.timeout && self.now + took <= turn.min(over);
-        (is_quick && self.is_foreseeable(instance, actor, step)).then_some((step, served))
+        let ends = self.now + took;
+        let over = walk.since + self.states.end(walk.state, walk.phase);
+        let over = if actor == Actor::Timer { Time::NEVER } else { over };
+        let is_quick = took < self.plan.traffic.timeout && ends <= over.min(walk.holds_until);
+        let crosses = self.next_turn() < ends;
+        let is_undisturbed = is_quick && (!crosses || self.may_cross(ends));
+        (is_undisturbed && self.is_foreseeable(instance, actor, step, crosses)).then_some((step, served))
     }
 
-    /// Whether nothing but the fetch happens while it is under way, and nobody reacts to what it brings.
-    fn is_foreseeable(&mut self, instance: u32, actor: Actor, step: StepId) -> bool {
+    /// Whether a fetch that ends then may go on over the next turn: what happens at that makes no difference to those who wait.
+    fn may_cross(&self, ends: Time) -> bool {
+        let mut turns = self.turns.iter().take_while(|turn| turn.at < ends);
+        let turn = turns.next().filter(|turn| self.now < turn.at && !turn.is_abrupt);
+        let Some(turn) = turn.filter(|_| turns.next().is_none()) else { return false };
+        let stays = |flow: &Flow| {
+            let facts = flow.token.as_ref().map(|token| token.facts);
+            facts.is_none_or(|facts| self.fold.rule(&facts, self.now, turn.at) == flow.ruling)
+        };
+        self.flows.iter().filter(|flow| self.may_send(flow)).all(stays)
+    }
+
+    /// Whether requests of a flow may come before the next turn.
+    fn may_send(&self, flow: &Flow) -> bool {
+        flow.is_live() || (flow.is_of_sessions() && self.clients.key_to_come() == Some(flow.lane.key))
+    }
+
+    /// Whether nothing but the fetch happens while it is under way, beside a turn, and nobody reacts to what it brings.
+    fn is_foreseeable(&mut self, instance: u32, actor: Actor, step: StepId, crosses: bool) -> bool {
         let reacts = self.plan.traffic.on_reject != OnReject::Keep;
-        let to_come = self.clients.key_to_come();
         let found = *self.states.found(step);
         let mut joining = 0.0;
         for flow in &self.flows {
-            let comes = flow.is_live() || (flow.is_of_sessions() && to_come == Some(flow.lane.key));
-            if !(comes && flow.has(instance)) {
+            // After a turn any flow may send, and as much as it ever does.
+            if !(flow.has(instance) && (crosses || self.may_send(flow))) {
                 continue;
             }
             let checked = match self.states.during(step, flow.kind) {
                 Some(During::Ends(_)) => None,
                 Some(During::Joins(checked)) => {
-                    joining += flow.requests.per_second();
+                    joining += if crosses { flow.full() } else { flow.requests.per_second() };
                     Some(checked)
                 }
                 Some(During::Acts) | None => return false,
@@ -203,14 +220,32 @@ impl Simulation<'_> {
         if !self.leap(instance) {
             self.look_on_walk(instance);
         }
+        self.let_join(instance, id, ends);
+    }
+
+    /// Looks everywhere after a turn. What flows send from now on joins a fetch that has begun before it.
+    pub(super) fn look_beyond_turn(&mut self) {
+        for instance in 0..self.plan.instances() {
+            let fetch = self.instances[instance as usize].walk.and_then(|walk| walk.fetch);
+            self.look_again(instance);
+            if let Some((step, ends)) = fetch.filter(|(_, ends)| self.now < *ends) {
+                self.let_join(instance, step, ends);
+            }
+        }
+    }
+
+    /// Has those wait who join a fetch from now on, until it ends or flows may change.
+    fn let_join(&mut self, instance: u32, id: StepId, ends: Time) {
+        let wait = self.states.found(id).took;
+        let seconds = ends.min(self.next_turn()).since(self.now).as_secs_f64();
         for place in 0..self.live.len() {
             let flow = self.live[place];
             let it = &self.flows[flow];
             if it.has(instance)
                 && let Some(During::Joins(_)) = self.states.during(id, it.kind)
             {
-                let joining = it.requests.per_second() * step.took.as_secs_f64();
-                self.let_wait(instance, flow, Waiting { causing: 0.0, joining }, (step.took, ends));
+                let joining = it.requests.per_second() * seconds;
+                self.let_wait(instance, flow, Waiting { causing: 0.0, joining }, (wait, ends));
             }
         }
     }
@@ -266,5 +301,42 @@ impl Simulation<'_> {
             let answered = stretch.answered.max(answered);
             (stretch.waiting, stretch.wait, stretch.answered) = (stretch.waiting + more, wait, answered);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Experience;
+    use super::*;
+    use crate::plan::testing::simulated;
+    use crate::simulate::Detail;
+
+    #[test]
+    fn fetches_go_on_over_one_turn_that_changes_nothing_for_those_who_wait() {
+        let plan = simulated(
+            "duration = \"1m\"\nwarmup = \"10s\"\n[idp]\ntoken_lifetime = \"1h\"\n\
+             [[rotation]]\nat = \"20s\"\nlead = \"5s\"\nretention = \"10s\"\n\
+             [[runbook]]\nwhen = \"40s\"\ndo = { restart = { rolling = \"0s\" } }\n[traffic]\nrate = \"10/s\"\n\
+             [[traffic.stream]]\nname = \"burst\"\ntoken = \"login\"\nburst = { at = \"50s\", count = 3 }\n",
+        );
+        let mut simulation = Simulation::new(&plan, Detail::Metrics, Experience::default()).unwrap();
+        let mut may_cross = |from: i64, until: i64| {
+            let at = |secs: i64| Time::from_nanos(secs * 1_000_000_000);
+            while simulation.next_turn() <= at(from) {
+                simulation.now = simulation.next_turn();
+                simulation.turn();
+                simulation.turns.pop_front();
+            }
+            simulation.now = at(from);
+            simulation.may_cross(at(until))
+        };
+        assert!(may_cross(-5, 5), "the end of the warm-up");
+        assert!(may_cross(14, 16), "a key that is published early");
+        assert!(!may_cross(14, 21), "two turns");
+        assert!(may_cross(19, 21), "a key that begins to sign");
+        assert!(!may_cross(29, 31), "a key that tokens still carry is taken away");
+        assert!(!may_cross(39, 41), "a restart");
+        assert!(!may_cross(49, 51), "a burst");
+        assert!(!may_cross(59, 61), "the end");
     }
 }
