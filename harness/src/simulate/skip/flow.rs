@@ -126,9 +126,12 @@ impl Flow {
 
     /// From now on this part of the stream's requests carries this key.
     pub(super) fn set_share(&mut self, now: Time, share: f64) {
-        self.tick(now);
         self.share = share;
-        self.requests.set(now, if self.sends { self.full * share } else { 0.0 });
+        let per_second = if self.sends { self.full * share } else { 0.0 };
+        if per_second != self.requests.per_second() {
+            self.tick(now);
+            self.requests.set(now, per_second);
+        }
     }
 
     /// Two tokens of each kind that flows carry at this moment, which they are told of.

@@ -11,7 +11,7 @@ use rand_distr::{Distribution, Exp1};
 use super::Simulation;
 use super::counts::Waiting;
 use super::flow::Flow;
-use super::rounds::{Acting, Leg, Met, Round, cycle, first_arrival, later, many_that_fit, settled};
+use super::rounds::{Acting, Leg, Met, Round, cycle, many_that_fit, next_arrival, settled};
 use super::states::{Actor, Deed, During, Holds, StateId, StepId};
 use super::walk::Walk;
 use crate::observe::Outcome;
@@ -284,9 +284,9 @@ impl Simulation<'_> {
         let mut counting = self.service.counter().of(status, now);
         let (mut legs, circle) = (round.legs.iter(), round.leg(u64::MAX));
         let first = legs.next().unwrap_or(circle);
-        let acting_now = later(&first.acting, now.since(since).as_secs_f64());
-        let mut asked = first_arrival(&acting_now, Exp1.sample(rng));
-        let (mut count, mut last, mut end) = (0, [NOT_YET; 2], NOT_YET);
+        let age = now.since(since).as_secs_f64();
+        let mut asked = next_arrival(&first.acting, age, Exp1.sample(rng)) - age;
+        let (mut count, mut last, mut end, mut may_be_many) = (0, [NOT_YET; 2], NOT_YET, true);
         while asked < latest {
             // The last two will be listed.
             if last[0] > NOT_YET {
@@ -295,7 +295,9 @@ impl Simulation<'_> {
             (last, count) = ([last[1], asked], count + 1);
             end = asked + took;
             let leg = legs.next().unwrap_or(circle);
+            // After the first of the circle there are only fewer to come.
             if legs.len() == 0
+                && std::mem::take(&mut may_be_many)
                 && let Some(many) = many_that_fit(latest - end, round.cycle)
             {
                 let (mean, variance) = round.cycle;
@@ -304,7 +306,7 @@ impl Simulation<'_> {
                 counting.spread((from, from + passed), (1.0 / mean, variance / mean.powi(3)));
                 (end, count) = (end + passed, count + many as u64);
             }
-            asked = end + first_arrival(&leg.acting, Exp1.sample(rng));
+            asked = end + next_arrival(&leg.acting, 0.0, Exp1.sample(rng));
         }
         let at = |seconds: f64| (seconds > NOT_YET).then(|| now + Span::from_secs(1).scale(seconds));
         Drawn { count, last: last.map(at), ended: at(end).unwrap_or(since) }

@@ -140,18 +140,14 @@ pub(super) fn settled((mean, variance): (f64, f64), took: f64) -> f64 {
     mean - took - (mean * mean + variance) / (2.0 * mean)
 }
 
-/// The same rates, so many seconds later.
-pub(super) fn later(acting: &[Acting], age: f64) -> Vec<Acting> {
-    let left = acting.iter().filter(|it| it.until > age);
-    left.map(|it| Acting { from: (it.from - age).max(0.0), until: it.until - age, ..*it }).collect()
-}
-
-/// How long after a fetch the next request comes that acts, if the rates come to so much by then: infinity if none does.
-pub(super) fn first_arrival(acting: &[Acting], mut amount: f64) -> f64 {
-    for it in acting {
-        let all = it.amount();
+/// How long after a fetch the next request comes that acts, if none has until that age and the rates come to so much from then on:
+/// infinity if none does.
+pub(super) fn next_arrival(acting: &[Acting], age: f64, mut amount: f64) -> f64 {
+    for it in acting.iter().filter(|it| it.until > age) {
+        let from = it.from.max(age);
+        let all = it.per_second * (it.until - from);
         if amount <= all {
-            return it.from + amount / it.per_second;
+            return from + amount / it.per_second;
         }
         amount -= all;
     }
@@ -207,7 +203,7 @@ mod tests {
         for rates in cases {
             let acting: Vec<Acting> = rates.iter().copied().map(acting).collect();
             let mut rng = seed::generator(7, "cycles", 0);
-            let drawn = (0..20_000).map(|_| first_arrival(&acting, Exp1.sample(&mut rng)));
+            let drawn = (0..20_000).map(|_| next_arrival(&acting, 0.0, Exp1.sample(&mut rng)));
             let (sum, squares) = drawn.fold((0.0, 0.0), |(sum, squares), it| (sum + it, squares + it * it));
             let (mean, variance) = (sum / 20_000.0, squares / 20_000.0 - (sum / 20_000.0_f64).powi(2));
             let (expected, varies) = cycle(&acting, 0.25);
@@ -215,7 +211,16 @@ mod tests {
             assert!((variance - varies).abs() < 0.05 * varies + 1e-3, "{rates:?}: {variance} and {varies}");
         }
         let ends = [acting((0.0, 1.0, 1.0))];
-        assert_eq!((first_arrival(&ends, 2.0), cycle(&ends, 0.25).0), (forever, forever));
+        assert_eq!((next_arrival(&ends, 0.0, 2.0), cycle(&ends, 0.25).0), (forever, forever));
+    }
+
+    #[test]
+    fn those_who_come_later_wait_for_what_is_left() {
+        let acting = |(from, until, per_second)| Acting { phase: 0, from, until, per_second };
+        let rates = [(1.0, 3.0, 2.0), (5.0, f64::INFINITY, 4.0)].map(acting);
+        let arrivals = [(0.0, 1.0), (2.0, 1.0), (2.0, 2.5), (4.0, 2.0), (9.0, 2.0)];
+        let came = arrivals.map(|(age, amount)| next_arrival(&rates, age, amount));
+        assert_eq!(came, [1.5, 2.5, 5.125, 5.5, 9.5]);
     }
 
     #[test]
