@@ -6,6 +6,7 @@
 
 mod clients;
 mod counts;
+mod delays;
 mod flow;
 mod groups;
 mod intensity;

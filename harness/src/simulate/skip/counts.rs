@@ -3,20 +3,17 @@
 //! How many an instance got in a stretch is drawn when the stretch has ended. When these fell is drawn at the end of the
 //! run for all stretches of one kind together, given their sum: so the counts of instances and of windows agree.
 
-use std::ops::{Add, Mul, Range};
+use std::ops::Range;
 
 use keyquake_core::{Span, Time};
-use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Binomial, Distribution, Exp1, Poisson};
 
+use super::delays::Delays;
 use super::flow::Flow;
 use crate::observe::{Batch, Fold, Lane, Outcome, WallTimes};
 use crate::oracle::Ruling;
 use crate::simulate::Detail;
-
-/// In how many groups those of a step are counted that waited for a part of a fetch.
-const GROUPS: usize = 4;
 
 /// How many requests that must pass are told apart by their steps before denials, and after them.
 const AROUND: f64 = 200.0;
@@ -39,22 +36,12 @@ pub(super) struct Stretch {
     pub(super) gaps: Vec<Gap>,
     /// Whether some have since `until`.
     pub(super) is_broken: bool,
-    /// How many of those expected waited for a fetch, and how long it took.
-    pub(super) waiting: Waiting,
-    pub(super) wait: Span,
+    /// How many of those expected waited for a fetch.
+    pub(super) delays: Delays,
     /// When the last of these had its answer.
     pub(super) answered: Time,
     /// How many of those expected had their answers while a fetch was under way, and a moment at which one was.
     pub(super) meanwhile: (f64, Time),
-}
-
-/// Requests that wait for a fetch: how many, or for how many seconds such come.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Waiting {
-    /// Those that cause it, and wait for all of it.
-    pub(super) causing: f64,
-    /// Those that join it, at any moment of it.
-    pub(super) joining: f64,
 }
 
 /// A part of a stretch, and what an instance had got of the flow at its ends.
@@ -79,8 +66,7 @@ impl Stretch {
             mass: (mass, mass),
             gaps: Vec::new(),
             is_broken: false,
-            waiting: Waiting::default(),
-            wait: Span::ZERO,
+            delays: Delays::default(),
             answered: now,
             meanwhile: (0.0, now),
         }
@@ -92,28 +78,6 @@ impl Stretch {
             self.gaps.push(Gap { from: self.until, until: now, mass: (self.mass.1, mass) });
         }
         (self.until, self.mass.1, self.is_broken) = (now, mass, false);
-    }
-}
-
-impl Waiting {
-    pub(super) fn all(self) -> f64 {
-        self.causing + self.joining
-    }
-}
-
-impl Add for Waiting {
-    type Output = Self;
-
-    fn add(self, more: Self) -> Self {
-        Self { causing: self.causing + more.causing, joining: self.joining + more.joining }
-    }
-}
-
-impl Mul<f64> for Waiting {
-    type Output = Self;
-
-    fn mul(self, factor: f64) -> Self {
-        Self { causing: self.causing * factor, joining: self.joining * factor }
     }
 }
 
@@ -130,9 +94,8 @@ struct Profile {
     count: u64,
     /// How many others are expected.
     expected: f64,
-    /// How many of them waited for a fetch, and how long the last took.
-    waited: Waiting,
-    wait: Span,
+    /// How many of them waited for a fetch.
+    delays: Delays,
     from: Time,
     until: Time,
     /// The first step that it knows.
@@ -149,7 +112,7 @@ pub(super) fn poisson(expected: f64, rng: &mut ChaCha8Rng) -> u64 {
 }
 
 /// How many of so many happen, each with this probability.
-fn binomial(count: u64, probability: f64, rng: &mut ChaCha8Rng) -> u64 {
+pub(super) fn binomial(count: u64, probability: f64, rng: &mut ChaCha8Rng) -> u64 {
     Binomial::new(count, probability).map_or(0, |binomial| binomial.sample(rng))
 }
 
@@ -207,7 +170,7 @@ impl Counts {
             last: moment(last),
             wall: after(outcome, Span::ZERO),
         };
-        let ended = if stretch.waiting.all() > 0.0 { stretch.answered } else { batch.last };
+        let ended = if stretch.delays.are_none() { batch.last } else { stretch.answered };
         let (expected, moment) = stretch.meanwhile;
         let meanwhile =
             if expected > 0.0 { binomial(count, (expected / stretch.expected).min(1.0), rng) } else { 0 };
@@ -244,16 +207,18 @@ impl Counts {
         self.profiles.sort_unstable_by_key(|(kind, _)| *kind);
         for ((segment, lane, outcome, ruling), profile) in self.profiles {
             let Some(flow) = flows.iter().find(|flow| flow.lane == lane) else { continue };
-            let wall = profile.waits().map(|wait| after(outcome, wait));
-            let mut sums = [0; GROUPS + 2];
+            let walls: Vec<WallTimes> =
+                profile.delays.groups().iter().map(|wait| after(outcome, *wait)).collect();
+            let (mut groups, mut sums) = (Vec::new(), vec![0; walls.len()]);
+            let expected = profile.count as f64 + profile.expected;
             for (steps, count) in profile.drawn(flow, told_apart, rng) {
                 let from = flow.tick_at(steps.start).max(profile.from);
                 let until = flow.tick_at(steps.end).min(profile.until);
                 let (first, last) = extremes(count, rng);
                 let moment = |part| from + until.since(from).scale(part);
                 let (first, last) = (moment(first), moment(last));
-                let groups = profile.groups(count, rng);
-                for ((count, wall), sum) in groups.into_iter().zip(wall).zip(&mut sums) {
+                profile.delays.draw(count, expected, rng, &mut groups);
+                for ((&count, &wall), sum) in groups.iter().zip(&walls).zip(&mut sums) {
                     if count > 0 {
                         fold.count_when(&Batch { lane, ruling, outcome, count, first, last, wall });
                         *sum += count;
@@ -261,7 +226,7 @@ impl Counts {
                 }
             }
             let Some(segment) = segment else { continue };
-            for (count, wall) in sums.into_iter().zip(wall).filter(|(count, _)| *count > 0) {
+            for (count, wall) in sums.into_iter().zip(walls).filter(|(count, _)| *count > 0) {
                 let (first, last) = (profile.from, profile.until);
                 fold.sum_up(&Batch { lane, ruling, outcome, count, first, last, wall }, segment);
             }
@@ -331,8 +296,7 @@ impl Profile {
         Self {
             count: 0,
             expected: 0.0,
-            waited: Waiting::default(),
-            wait: Span::ZERO,
+            delays: Delays::default(),
             from,
             until,
             base,
@@ -354,10 +318,7 @@ impl Profile {
         }
         // So that all of it together comes to `count`.
         let weight = count / length;
-        if stretch.waiting.all() > 0.0 {
-            let share = count / stretch.expected;
-            (self.waited, self.wait) = (self.waited + stretch.waiting * share, stretch.wait);
-        }
+        self.delays.add_all(&stretch.delays, count / stretch.expected);
         let Stretch { from, until, mass, .. } = *stretch;
         self.lay(flow, Gap { from, until, mass }, weight);
         for gap in &stretch.gaps {
@@ -377,30 +338,6 @@ impl Profile {
         self.parts[last - self.base] += weight * (until - flow.ticked(last));
         self.changes[first + 1 - self.base] += weight;
         self.changes[last - self.base] -= weight;
-    }
-
-    /// How long its requests wait, in groups: the first do not, the last wait for all of a fetch, and others from any moment of it.
-    fn waits(&self) -> [Span; GROUPS + 2] {
-        let part = |group: usize| ((group as f64 - 0.5) / GROUPS as f64).clamp(0.0, 1.0);
-        std::array::from_fn(|group| self.wait.scale(part(group)))
-    }
-
-    /// How many of so many requests are in each of these groups.
-    fn groups(&self, count: u64, rng: &mut ChaCha8Rng) -> [u64; GROUPS + 2] {
-        let mut of_them = |count: u64, some: f64, all: f64| {
-            if some > 0.0 { binomial(count, (some / all).min(1.0), rng) } else { 0 }
-        };
-        let waited = of_them(count, self.waited.all(), self.count as f64 + self.expected);
-        let causing = of_them(waited, self.waited.causing, self.waited.all());
-        let joining = waited - causing;
-        // Rounded at random, or the first groups would be the smallest.
-        let luck: f64 = if joining > 0 { rng.random() } else { 0.0 };
-        let up_to = |group: usize| (joining as f64 * group as f64 / GROUPS as f64 + luck) as u64;
-        std::array::from_fn(|group| match group {
-            0 => count - waited,
-            1..=GROUPS => up_to(group) - up_to(group - 1),
-            _ => causing,
-        })
     }
 
     /// Makes room for steps.

@@ -9,7 +9,7 @@ use keyquake_core::{Rejection, Span, Time};
 use rand_distr::{Distribution, Exp1};
 
 use super::Simulation;
-use super::counts::Waiting;
+use super::delays::Waiting;
 use super::flow::Flow;
 use super::rounds::{Acting, Leg, Met, Round, cycle, many_that_fit, next_arrival, settled};
 use super::states::{Actor, Deed, During, Holds, StateId, StepId};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use keyquake_core::{Span, Time};
 
-use super::counts::Waiting;
+use super::delays::Waiting;
 use super::groups::GroupId;
 use super::states::{Holds, StateId};
 use crate::observe::Outcome;

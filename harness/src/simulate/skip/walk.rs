@@ -6,7 +6,8 @@
 use keyquake_core::{Span, Time};
 
 use super::Simulation;
-use super::counts::{self, Waiting};
+use super::counts;
+use super::delays::Waiting;
 use super::flow::Flow;
 use super::states::{Acted, Actor, Deed, During, Holds, StateId, States, StepId};
 use crate::observe::{Batch, Outcome};
@@ -298,8 +299,8 @@ impl Simulation<'_> {
     ) {
         let cell = self.cell(instance, flow);
         if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| more.all() > 0.0) {
-            let answered = stretch.answered.max(answered);
-            (stretch.waiting, stretch.wait, stretch.answered) = (stretch.waiting + more, wait, answered);
+            stretch.answered = stretch.answered.max(answered);
+            stretch.delays.add(wait, more);
         }
     }
 }
