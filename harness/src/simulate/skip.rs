@@ -542,6 +542,7 @@ impl<'p> Simulation<'p> {
             Mode::Counted(since) => {
                 let mass = self.flows[flow].requests.mass(self.now);
                 if let Some(stretch) = &mut self.cells[cell].stretch {
+                    stretch.land(self.now, mass);
                     stretch.expected += mass - since;
                     (stretch.until, stretch.mass.1) = (self.now, mass);
                     let outcome = stretch.outcome;

@@ -9,7 +9,7 @@ use keyquake_core::{Span, Time};
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Binomial, Distribution, Exp1, Poisson};
 
-use super::delays::Delays;
+use super::delays::{Delays, Leapt};
 use super::flow::Flow;
 use crate::observe::{Batch, Fold, Lane, Outcome, WallTimes};
 use crate::oracle::Ruling;
@@ -36,8 +36,9 @@ pub(super) struct Stretch {
     pub(super) gaps: Vec<Gap>,
     /// Whether some have since `until`.
     pub(super) is_broken: bool,
-    /// How many of those expected waited for a fetch.
+    /// How many of those expected waited for a fetch, beside those in a leap.
     pub(super) delays: Delays,
+    pub(super) leapt: Option<Leapt>,
     /// When the last of these had its answer.
     pub(super) answered: Time,
     /// How many of those expected had their answers while a fetch was under way, and a moment at which one was.
@@ -67,8 +68,16 @@ impl Stretch {
             gaps: Vec::new(),
             is_broken: false,
             delays: Delays::default(),
+            leapt: None,
             answered: now,
             meanwhile: (0.0, now),
+        }
+    }
+
+    /// The leap it is in has landed, when an instance has got so much of its flow.
+    pub(super) fn land(&mut self, now: Time, mass: f64) {
+        if let Some(leapt) = self.leapt.take() {
+            self.delays.add(leapt.took, leapt.waiting(now, mass));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Mul};
 
-use keyquake_core::Span;
+use keyquake_core::{Span, Time};
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
@@ -24,7 +24,23 @@ pub(super) struct Waiting {
 
 /// How many requests wait, as expected, by how long the fetch takes that they wait for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Delays(Vec<(Span, Waiting)>);
+pub(super) struct Delays {
+    /// Most fetches are of one length.
+    first: (Span, Waiting),
+    others: Vec<(Span, Waiting)>,
+}
+
+/// Those who wait in a leap, of a flow that may come to more or less meanwhile than it was when that began.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leapt {
+    pub(super) took: Span,
+    /// For how many seconds they come.
+    pub(super) seconds: Waiting,
+    pub(super) from: Time,
+    pub(super) until: Time,
+    /// What an instance had got of the flow at first.
+    pub(super) mass: f64,
+}
 
 impl Waiting {
     pub(super) fn all(self) -> f64 {
@@ -48,26 +64,42 @@ impl Mul<f64> for Waiting {
     }
 }
 
+impl Leapt {
+    /// How many wait, if an instance has got so much by now.
+    pub(super) fn waiting(&self, now: Time, mass: f64) -> Waiting {
+        let seconds = self.until.max(now).since(self.from).as_secs_f64();
+        if seconds > 0.0 { self.seconds * ((mass - self.mass) / seconds) } else { Waiting::default() }
+    }
+}
+
 impl Delays {
     pub(super) fn are_none(&self) -> bool {
-        self.0.is_empty()
+        self.all().next().is_none()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(Span, Waiting)> {
+        std::iter::once(&self.first).chain(&self.others).filter(|(_, waiting)| waiting.all() > 0.0)
     }
 
     /// So many more wait for a fetch of this length. Beyond the lengths that are told apart, the last stands for all.
     pub(super) fn add(&mut self, took: Span, more: Waiting) {
-        let has_room = self.0.len() < MAX_LENGTHS;
-        match self.0.iter().position(|(known, _)| *known == took) {
-            None if has_room => self.0.push((took, more)),
-            place => {
-                let (_, waiting) = &mut self.0[place.unwrap_or(MAX_LENGTHS - 1)];
-                *waiting = *waiting + more;
-            }
+        if self.first.1.all() <= 0.0 {
+            self.first.0 = took;
+        }
+        let is_full = self.others.len() + 1 == MAX_LENGTHS;
+        let mut all = std::iter::once(&mut self.first).chain(&mut self.others);
+        match all.find(|(known, _)| *known == took) {
+            Some((_, waiting)) => *waiting = *waiting + more,
+            None => match self.others.last_mut().filter(|_| is_full) {
+                Some((_, waiting)) => *waiting = *waiting + more,
+                None => self.others.push((took, more)),
+            },
         }
     }
 
     /// So many more wait, each of which stands for so many.
     pub(super) fn add_all(&mut self, more: &Self, each: f64) {
-        more.0.iter().for_each(|(took, waiting)| self.add(*took, *waiting * each));
+        more.all().for_each(|(took, waiting)| self.add(*took, *waiting * each));
     }
 
     /// How long requests wait, in groups: the first do not; and for a fetch of each length some from any moment of it, and the last
@@ -78,7 +110,7 @@ impl Delays {
             let took = *took;
             (0..=GROUPS).map(move |group| took.scale(part(group)))
         };
-        std::iter::once(Span::ZERO).chain(self.0.iter().flat_map(of_length)).collect()
+        std::iter::once(Span::ZERO).chain(self.all().flat_map(of_length)).collect()
     }
 
     /// Draws how many of so many requests are in each of these groups, where so many are expected in all.
@@ -86,7 +118,7 @@ impl Delays {
         drawn.clear();
         drawn.push(0);
         let (mut left, mut expected_left) = (count, expected);
-        for (_, waiting) in &self.0 {
+        for (_, waiting) in self.all() {
             let waited = share(left, waiting.all() / expected_left, rng);
             (left, expected_left) = (left - waited, expected_left - waiting.all());
             let causing = share(waited, waiting.causing / waiting.all(), rng);
@@ -132,13 +164,26 @@ mod tests {
         assert!(sums.iter().zip(&expected).all(is_near), "{sums:?}");
     }
 
+    /// A flow that has grown meanwhile, one that has not come to its end, and one that has come to nothing.
+    #[test]
+    fn of_those_who_came_in_a_leap_a_part_has_waited() {
+        let at = |secs: i64| Time::from_nanos(secs * 1_000_000_000);
+        let seconds = Waiting { causing: 4.0, joining: 1.0 };
+        let leapt = Leapt { took: Span::from_millis(20), seconds, from: at(10), until: at(20), mass: 100.0 };
+        let came = [(20, 200.0), (15, 150.0), (20, 100.0), (40, 400.0)];
+        let waited = came.map(|(now, mass)| leapt.waiting(at(now), mass).causing);
+        assert_eq!(waited, [40.0, 20.0, 0.0, 40.0]);
+        let at_once = Leapt { until: at(10), ..leapt };
+        assert_eq!(at_once.waiting(at(10), 100.0), Waiting::default());
+    }
+
     #[test]
     fn too_many_lengths_are_not_told_apart() {
         let mut delays = Delays::default();
         (1..20)
             .for_each(|length| delays.add(Span::from_secs(length), Waiting { causing: 1.0, joining: 0.0 }));
         assert_eq!(delays.groups().len(), 1 + MAX_LENGTHS * (GROUPS + 1));
-        let all: f64 = delays.0.iter().map(|(_, waiting)| waiting.all()).sum();
+        let all: f64 = delays.all().map(|(_, waiting)| waiting.all()).sum();
         assert_eq!(all, 19.0);
     }
 }

@@ -9,7 +9,7 @@ use keyquake_core::{Rejection, Span, Time};
 use rand_distr::{Distribution, Exp1};
 
 use super::Simulation;
-use super::delays::Waiting;
+use super::delays::{Leapt, Waiting};
 use super::flow::Flow;
 use super::rounds::{Acting, Leg, Met, Round, cycle, many_that_fit, next_arrival, settled};
 use super::states::{Actor, Deed, During, Holds, StateId, StepId};
@@ -58,8 +58,7 @@ impl Simulation<'_> {
         }
         for (place, met) in round.met.iter().enumerate() {
             self.resume(instance, met.flow, met.outcome);
-            let waiting = round.waited(place, drawn.count) * self.flows[met.flow].requests.per_second();
-            self.let_wait(instance, met.flow, waiting, (round.took, drawn.ended));
+            self.let_wait_in_leap(instance, met, round.waited(place, drawn.count), (round.took, drawn.ended));
             self.let_end_meanwhile(instance, met, &round, &drawn);
         }
         let lands = drawn.ended.max(latest);
@@ -310,6 +309,23 @@ impl Simulation<'_> {
         }
         let at = |seconds: f64| (seconds > NOT_YET).then(|| now + Span::from_secs(1).scale(seconds));
         Drawn { count, last: last.map(at), ended: at(end).unwrap_or(since) }
+    }
+
+    /// For so many seconds requests of a flow come from now on that wait for a fetch, the last of them until then.
+    fn let_wait_in_leap(
+        &mut self,
+        instance: u32,
+        met: &Met,
+        seconds: Waiting,
+        (took, answered): (Span, Time),
+    ) {
+        let (now, cell) = (self.now, self.cell(instance, met.flow));
+        let mass = self.flows[met.flow].requests.mass(now);
+        if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| seconds.all() > 0.0) {
+            stretch.land(now, mass);
+            stretch.answered = stretch.answered.max(answered);
+            stretch.leapt = Some(Leapt { took, seconds, from: now, until: answered, mass });
+        }
     }
 
     /// Those who are denied while a fetch of a round is under way have another reason than those after it.

@@ -124,14 +124,16 @@ fn far_apart(one: &[Sample], other: &[Sample]) -> BTreeMap<String, f64> {
 
 #[test]
 fn runs_agree_in_distribution_with_those_played_request_by_request() {
-    // The last once did not: there is no room to wait, or not for a burst; fetches fail that others need not wait for.
-    all_agree((0..SCENARIOS).chain([149, 168, 436, 999]), scenario);
+    // The last once did not: there is no room to wait, or not for a burst; fetches fail that others need not wait for; some take
+    // longer than others.
+    all_agree((0..SCENARIOS).chain([149, 168, 436, 999, 362]), scenario);
 }
 
 #[test]
 fn so_do_runs_of_what_sets_libraries_apart() {
-    // Of the last, whoever acts meets something else than those who come during the fetch, or for another reason.
-    all_agree((0..SCENARIOS).chain([101, 427, 718]), scenario_of_libraries);
+    // Of the last, whoever acts meets something else than those who come during the fetch, or for another reason; or each key's
+    // share grows or shrinks while all tokens wait.
+    all_agree((0..SCENARIOS).chain([101, 427, 718, 951]), scenario_of_libraries);
 }
 
 #[test]
