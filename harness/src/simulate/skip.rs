@@ -222,7 +222,7 @@ impl<'p> Simulation<'p> {
 
     /// Plays from the start of the warm-up until the last request has ended.
     fn play(&mut self) -> anyhow::Result<()> {
-        while let Some(next) = self.next() {
+        while let Some((next, call)) = self.next() {
             if next >= self.plan.end() && self.turns.is_empty() && self.leaders.is_empty() {
                 break;
             }
@@ -244,27 +244,34 @@ impl<'p> Simulation<'p> {
             while let Some(instance) = self.alarms.due(self.now) {
                 self.wake(instance);
             }
-            for place in 0..self.live.len() {
-                let flow = self.live[place];
-                while let Some(call) = self.flows[flow].requests.due(self.now) {
-                    self.called(flow, call);
-                }
-            }
-            while let Some(call) = self.groups.due(self.now) {
-                self.called_by_any(call);
+            if call <= self.now {
+                self.call();
             }
         }
         Ok(())
     }
 
-    /// When something happens next.
-    fn next(&self) -> Option<Time> {
+    /// When something happens next, and when the next request comes that is waited for.
+    fn next(&self) -> Option<(Time, Time)> {
         let calls = self.live.iter().map(|flow| self.flows[*flow].requests.next());
-        let next =
-            calls.fold(self.next_of_clients().min(self.groups.next()), Time::min).min(self.next_turn());
+        let call = calls.fold(self.groups.next(), Time::min);
         let others = [self.service.next(), self.alarms.next()];
+        let next = call.min(self.next_of_clients()).min(self.next_turn());
         let next = others.into_iter().flatten().fold(next, Time::min);
-        (next < Time::NEVER).then_some(next)
+        (next < Time::NEVER).then_some((next, call))
+    }
+
+    /// Lets the requests come that are waited for, as far as they are due.
+    fn call(&mut self) {
+        for place in 0..self.live.len() {
+            let flow = self.live[place];
+            while let Some(call) = self.flows[flow].requests.due(self.now) {
+                self.called(flow, call);
+            }
+        }
+        while let Some(call) = self.groups.due(self.now) {
+            self.called_by_any(call);
+        }
     }
 
     /// When something changes next that the plan says.
@@ -421,11 +428,12 @@ impl<'p> Simulation<'p> {
             if goes_on {
                 self.pause(instance, flow);
             }
-            if let Some(stretch) = self.cells[cell].stretch.take() {
+            if let Some(outcome) = self.cells[cell].stretch.as_ref().map(|stretch| stretch.outcome) {
+                self.count(instance, flow);
+                self.cells[cell].stretch = None;
                 self.flows[flow].stretches -= 1;
-                self.count(instance, flow, &stretch);
                 if goes_on {
-                    self.resume(instance, flow, stretch.outcome);
+                    self.resume(instance, flow, outcome);
                 }
             }
         }
@@ -518,10 +526,14 @@ impl<'p> Simulation<'p> {
         let bridges = goes_on && matches!(mode, Mode::Played(_)) && self.acts_alike(instance, flow, outcome);
         match &mut self.cells[cell].stretch {
             Some(stretch) if goes_on => stretch.go_on(now, mass, !bridges),
-            stretch => match stretch.replace(Stretch::new(outcome, now, mass)) {
-                Some(stretch) => self.count(instance, flow, &stretch),
-                None => self.flows[flow].stretches += 1,
-            },
+            stretch => {
+                if stretch.is_some() {
+                    self.count(instance, flow);
+                } else {
+                    self.flows[flow].stretches += 1;
+                }
+                self.cells[cell].stretch = Some(Stretch::new(outcome, now, mass));
+            }
         }
         self.cells[cell].mode = Mode::Counted(mass);
         self.endanger(flow, outcome, true);
@@ -587,9 +599,13 @@ impl<'p> Simulation<'p> {
         self.clients.set_hazard(key, self.now, hazard);
     }
 
-    fn count(&mut self, instance: u32, flow: usize, stretch: &Stretch) {
-        let rng = &mut self.instances[instance as usize].rng;
-        self.counts.add(&mut self.fold, (instance, &mut self.flows[flow]), stretch, rng);
+    /// Counts the stretch of a flow at an instance, if there is one.
+    fn count(&mut self, instance: u32, flow: usize) {
+        let cell = self.cell(instance, flow);
+        if let Some(stretch) = &self.cells[cell].stretch {
+            let rng = &mut self.instances[instance as usize].rng;
+            self.counts.add(&mut self.fold, (instance, &mut self.flows[flow]), stretch, rng);
+        }
     }
 
     /// Notes what has ended, and looks again at the instances at which something happened.

@@ -75,6 +75,7 @@ impl Stretch {
     }
 
     /// The leap it is in has landed, when an instance has got so much of its flow.
+    #[inline]
     pub(super) fn land(&mut self, now: Time, mass: f64) {
         if let Some(leapt) = self.leapt.take() {
             self.delays.add(leapt.took, leapt.waiting(now, mass));
