@@ -119,23 +119,20 @@ impl Delays {
         drawn.push(0);
         let (mut left, mut expected_left) = (count, expected);
         for (_, waiting) in self.all() {
-            let waited = share(left, waiting.all() / expected_left, rng);
+            let share = waiting.all() / expected_left.max(waiting.all());
+            let waited = if left > 0 { binomial(left, share, rng) } else { 0 };
             (left, expected_left) = (left - waited, expected_left - waiting.all());
-            let causing = share(waited, waiting.causing / waiting.all(), rng);
-            let joining = waited - causing;
             // Rounded at random, or the first groups would be the smallest.
-            let luck: f64 = if joining > 0 { rng.random() } else { 0.0 };
-            let up_to = |group: usize| (joining as f64 * group as f64 / GROUPS as f64 + luck) as u64;
-            drawn.extend((0..GROUPS).map(|group| up_to(group + 1) - up_to(group)));
-            drawn.push(causing);
+            let luck: f64 = if waited > 0 { rng.random() } else { 0.0 };
+            let joining = waiting.joining / waiting.all();
+            let up_to = |group: usize| {
+                let part = if group > GROUPS { 1.0 } else { joining * group as f64 / GROUPS as f64 };
+                (waited as f64 * part + luck) as u64
+            };
+            drawn.extend((0..=GROUPS).map(|group| up_to(group + 1) - up_to(group)));
         }
         drawn[0] = left;
     }
-}
-
-/// How many of so many are of this share.
-fn share(count: u64, share: f64, rng: &mut ChaCha8Rng) -> u64 {
-    if count > 0 && share > 0.0 { binomial(count, share.min(1.0), rng) } else { 0 }
 }
 
 #[cfg(test)]
