@@ -278,9 +278,10 @@ impl Fold {
         }
     }
 
-    /// Has recovery and the worst second measured in steps of this length.
+    /// Has recovery and the worst second measured in steps of this length, of a simulation that counts most requests only when
+    /// all have ended: until then no window is closed.
     pub(crate) fn in_steps(self, step: Span) -> Self {
-        Self { track_step: step, run_track: Track::new(step), ..self }
+        Self { track_step: step, run_track: Track::new(step), patience: Span::INFINITE, ..self }
     }
 
     /// What a validator should do with a token that is sent and answered at these moments.

@@ -50,6 +50,8 @@ fn sample(run: &Run<'_>) -> Sample {
     for (name, count) in &all.outcomes {
         put(format!("outcome {name}"), *count as f64);
     }
+    let timed = windows.latency_p50_ms.iter().flatten().count();
+    put("windows with latencies".into(), timed as f64);
     let tallies = run.fold.segments.iter().flat_map(|segment| segment.tallies.values());
     put("waited".into(), tallies.map(|tally| tally.latency.sum()).sum());
     put("jwks requests".into(), cell.metrics.jwks.jwks_requests as f64);
