@@ -58,7 +58,8 @@ impl Simulation<'_> {
         }
         for (place, met) in round.met.iter().enumerate() {
             self.resume(instance, met.flow, met.outcome);
-            self.let_wait_in_leap(instance, met, round.waited(place, drawn.count), (round.took, drawn.ended));
+            let seconds = round.waited(place, drawn.count);
+            self.let_wait_in_leap(instance, met.flow, seconds, (round.took, drawn.ended));
             self.let_end_meanwhile(instance, met, &round, &drawn);
         }
         let lands = drawn.ended.max(latest);
@@ -315,12 +316,12 @@ impl Simulation<'_> {
     fn let_wait_in_leap(
         &mut self,
         instance: u32,
-        met: &Met,
+        flow: usize,
         seconds: Waiting,
         (took, answered): (Span, Time),
     ) {
-        let (now, cell) = (self.now, self.cell(instance, met.flow));
-        let mass = self.flows[met.flow].requests.mass(now);
+        let (now, cell) = (self.now, self.cell(instance, flow));
+        let mass = self.flows[flow].requests.mass(now);
         if let Some(stretch) = self.cells[cell].stretch.as_mut().filter(|_| seconds.all() > 0.0) {
             stretch.land(now, mass);
             stretch.answered = stretch.answered.max(answered);
@@ -341,10 +342,8 @@ impl Simulation<'_> {
     /// For how many seconds requests of a flow come that wait for the fetch of a leg, on the average.
     fn waited(&mut self, instance: u32, flow: usize, leg: &Leg, served: usize) -> Waiting {
         let kind = self.flows[flow].kind;
-        let (mut waiting, mut left) = (Waiting::default(), 1.0);
-        for acting in leg.acting.iter().filter(|acting| acting.phase < leg.phases) {
-            let begins = left * -libm::expm1(-acting.amount());
-            left -= begins;
+        let mut waiting = Waiting::default();
+        for (acting, begins) in leg.begins() {
             for (actor, deed, probability) in self.deeds(instance, leg.from, acting, served) {
                 let Some(id) = self.states.step(leg.from, deed) else { continue };
                 let step = *self.states.found(id);

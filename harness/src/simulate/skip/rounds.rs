@@ -102,6 +102,18 @@ impl Round {
     }
 }
 
+impl Leg {
+    /// With which probability the fetch begins with each of those who act, in order, as far as it ever gets to them.
+    pub(super) fn begins(&self) -> impl Iterator<Item = (&Acting, f64)> {
+        let mut left = 1.0;
+        self.acting.iter().filter(|acting| acting.phase < self.phases).map(move |acting| {
+            let begins = left * -libm::expm1(-acting.amount());
+            left -= begins;
+            (acting, begins)
+        })
+    }
+}
+
 impl Acting {
     /// How many that comes to.
     pub(super) fn amount(&self) -> f64 {
@@ -135,7 +147,8 @@ pub(super) fn many_that_fit(seconds: f64, (mean, variance): (f64, f64)) -> Optio
 }
 
 /// How long after the end of a fetch it is as if the next ones came evenly from then on, as far as their sum goes after a while, in
-/// seconds: at random from the end itself, regularly from half a cycle before the first. (Cox, Renewal Theory, 1962, 4.2)
+/// seconds: at random from the end itself, regularly from half a cycle before the first. (What the number of renewals comes to in the
+/// long run, with a first cycle that lacks the fetch.)
 pub(super) fn settled((mean, variance): (f64, f64), took: f64) -> f64 {
     mean - took - (mean * mean + variance) / (2.0 * mean)
 }
@@ -221,6 +234,23 @@ mod tests {
         let arrivals = [(0.0, 1.0), (2.0, 1.0), (2.0, 2.5), (4.0, 2.0), (9.0, 2.0)];
         let came = arrivals.map(|(age, amount)| next_arrival(&rates, age, amount));
         assert_eq!(came, [1.5, 2.5, 5.125, 5.5, 9.5]);
+    }
+
+    #[test]
+    fn a_fetch_begins_in_a_phase_if_it_has_not_before() {
+        let acting = |(phase, from, until, per_second)| Acting { phase, from, until, per_second };
+        let forever = f64::INFINITY;
+        let rates =
+            [(1, 5.0, 7.0, 0.5), (2, 7.0, 9.0, 1.0), (3, 9.0, forever, 4.0), (4, 20.0, forever, forever)];
+        let mut leg =
+            Leg { from: 0, to: None, phases: 5, acting: rates.map(acting).to_vec(), waited: Vec::new() };
+        let begins = |leg: &Leg| leg.begins().map(|(_, begins)| begins).collect::<Vec<f64>>();
+        let expected = [0.632_120_6, 0.318_092_4, 0.049_787_1, 0.0];
+        let is_near = |(one, other): (&f64, &f64)| (one - other).abs() < 1e-7;
+        let found = begins(&leg);
+        assert!(found.len() == 4 && found.iter().zip(&expected).all(is_near), "{found:?}");
+        leg.phases = 3;
+        assert_eq!(begins(&leg).len(), 2, "others are never reached");
     }
 
     #[test]
