@@ -138,9 +138,9 @@ impl OfStatus {
         if self.full.is_empty() && self.changes.is_empty() {
             return self.drawn();
         }
-        let mut spread = self.spread(rng);
+        let (mut spread, mut full) = (self.spread(rng), self.full.iter().peekable());
         let counts = self.drawn.iter().enumerate().map(|(number, drawn)| {
-            let full = self.full.get(&number).copied().unwrap_or_default();
+            let full = full.next_if(|(bin, _)| **bin == number).map_or(0, |(_, more)| *more);
             (number as u64, u64::from(*drawn) + full + spread.next().unwrap_or_default())
         });
         counts.filter(|(_, count)| *count > 0).collect()
