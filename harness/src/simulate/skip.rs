@@ -125,7 +125,7 @@ struct Simulation<'p> {
 #[derive(Clone, Copy)]
 struct Turn {
     at: Time,
-    /// Whether a cache is replaced then, a request is played or the run ends: no fetch is foreseen beyond it.
+    /// Whether a cache is replaced then or a request is played: no fetch is foreseen beyond it.
     is_abrupt: bool,
 }
 
@@ -627,12 +627,12 @@ fn turns(plan: &Plan, start: Time) -> VecDeque<Turn> {
     let keys = plan.timeline.events().iter().map(|timed| timed.at);
     let streams = plan.streams.iter().flat_map(|stream| [stream.from, stream.until]);
     let disturbances = plan.disturbances.iter().flat_map(|it| [it.from, it.curable_from]);
-    let gentle = keys.chain(streams).chain(disturbances).chain([Time::ZERO, start]);
+    let gentle = keys.chain(streams).chain(disturbances).chain([start, Time::ZERO, plan.end()]);
     let bursts = plan.streams.iter().filter_map(|stream| stream.burst).map(|(at, _)| at);
     let restarts = plan.runbook.restarts.iter().map(|(at, _)| *at);
-    let abrupt = restarts.chain(bursts).chain([plan.end()]);
     // Where both come at once, the turn is abrupt.
-    let all: BTreeMap<Time, bool> = gentle.map(|at| (at, false)).chain(abrupt.map(|at| (at, true))).collect();
+    let all: BTreeMap<Time, bool> =
+        gentle.map(|at| (at, false)).chain(restarts.chain(bursts).map(|at| (at, true))).collect();
     all.range(start..=plan.end()).map(|(at, is_abrupt)| Turn { at: *at, is_abrupt: *is_abrupt }).collect()
 }
 
